@@ -1,0 +1,26 @@
+"""What all tests share: shapes checked at run time, and how a test that needs something outside asks for it."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Shapes in signatures are checked while tests run; the rooms of pure tensor code carry them.
+install_import_hook(["upnext.nn", "upnext.losses", "upnext.models", "upnext.metrics"], "beartype.beartype")
+
+
+def skip_or_fail(reason: str) -> None:
+    """Skip loudly on a bare machine; fail where everything is promised to be there (UPNEXT_REQUIRE=all)."""
+    if os.environ.get("UPNEXT_REQUIRE") == "all":
+        pytest.fail(f"UPNEXT_REQUIRE=all, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of published data sets."""
+    folder = Path(os.environ.get("UPNEXT_DATA", "data"))
+    if not folder.is_dir():
+        skip_or_fail(f"there is no data folder {folder}; set UPNEXT_DATA")
+    return folder

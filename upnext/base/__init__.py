@@ -1,0 +1,1 @@
+"""What every room may import: schema, ids, batches, protocols, errors, artifacts, configuration."""

@@ -1,0 +1,197 @@
+"""Artifacts: immutable folders named by what made them, written beside, flushed, renamed.
+
+    workspace/
+      artifacts/log-1f3a…/manifest.json + files
+      current/log            the name of the artifact in use: a small file, replaced atomically
+
+A manifest says what the artifact is, from which configuration, parents and code it came, and the hash of each of
+its files. The folder's name is the hash of that recipe: an artifact is up to date when its recipe is unchanged.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import upnext
+from upnext.base.configuration import digest
+from upnext.base.errors import BadArtifact
+
+__all__ = ["FORMAT_VERSION", "Artifact", "Draft", "Workspace", "code_version", "replace_file"]
+
+FORMAT_VERSION = 1
+
+_MANIFEST = "manifest.json"
+# What only serves or composes cannot change what a stage makes.
+_ROOMS_WITHOUT_ARTIFACTS = {"serving", "commands", "cli.py", "api.py"}
+
+
+@cache
+def code_version() -> str:
+    """The package's version and a hash of the code that makes artifacts."""
+    root = Path(upnext.__file__).parent
+    sources = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        if path.relative_to(root).parts[0] not in _ROOMS_WITHOUT_ARTIFACTS:
+            sources.update(path.read_bytes())
+    return f"{upnext.__version__}+{sources.hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact: its folder and its manifest."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder's name: kind and recipe hash."""
+        return self.folder.name
+
+    @property
+    def kind(self) -> str:
+        """`log`, `model`, `report`, `release` …"""
+        return str(self.manifest["kind"])
+
+    @classmethod
+    def open(cls, folder: Path, verify: bool = False) -> "Artifact":
+        """Open a folder.
+
+        Args:     verify: compare every file with its hash in the manifest (reads them all).
+        Raises:   BadArtifact: no manifest, another format version, or a file that is missing or changed.
+        """
+        try:
+            manifest = json.loads((folder / _MANIFEST).read_text())
+        except (OSError, ValueError) as error:
+            raise BadArtifact(f"{folder} is no finished artifact ({error}); run the stage that makes it") from None
+        if manifest.get("format_version") != FORMAT_VERSION:
+            raise BadArtifact(
+                f"{folder} has format version {manifest.get('format_version')}, this Upnext reads {FORMAT_VERSION};"
+                " run the stage again"
+            )
+        if verify:
+            for name, expected in manifest["files"].items():
+                path = folder / name
+                if not path.is_file() or _file_hash(path) != expected:
+                    raise BadArtifact(f"{path} is missing or was changed after it was written; run the stage again")
+        return cls(folder, manifest)
+
+
+@dataclass
+class Draft:
+    """An artifact being written: put files into `folder`, figures into `metrics`."""
+
+    folder: Path
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that holds a project's artifacts and points to those in use."""
+
+    root: Path
+
+    @property
+    def _artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    def find(self, kind: str, config: Any, parents: Sequence[Artifact] = (), schema: str = "") -> Artifact | None:
+        """Find the artifact with this recipe, if it was made already."""
+        folder = self._artifacts / self._name(self._recipe(kind, config, parents, schema))
+        return Artifact.open(folder) if folder.is_dir() else None
+
+    @contextlib.contextmanager
+    def build(self, kind: str, config: Any, parents: Sequence[Artifact] = (), schema: str = "") -> Iterator[Draft]:
+        """Write an artifact: all of it appears under its name at the end of the block, or nothing does.
+
+        Args:     config: the stage's resolved configuration, as JSON-like data; parents: what it was made from;
+                  schema: the hash of the log's schema.
+        Raises:   BadArtifact: the folder cannot be written.
+        """
+        recipe = self._recipe(kind, config, parents, schema)
+        final = self._artifacts / self._name(recipe)
+        partial = self._artifacts / f".{final.name}.{os.getpid()}"
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        except OSError as error:
+            raise BadArtifact(
+                f"cannot write into {self._artifacts}: {error.strerror}; choose another workspace"
+            ) from None
+        try:
+            draft = Draft(partial, {})
+            yield draft
+            files = {str(p.relative_to(partial)): p for p in sorted(partial.rglob("*")) if p.is_file()}
+            manifest = recipe | {
+                "files": {name: _file_hash(path) for name, path in files.items()},
+                "metrics": draft.metrics,
+            }
+            (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+            for path in (*files.values(), partial / _MANIFEST, *(p for p in partial.rglob("*") if p.is_dir()), partial):
+                _flush(path)
+            if final.is_dir():  # made meanwhile by another run of the same recipe, or damaged: the new one is whole
+                shutil.rmtree(final)
+            partial.rename(final)
+            _flush(self._artifacts)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def use(self, name: str, artifact: Artifact) -> None:
+        """Point `current/name` to an artifact, atomically."""
+        replace_file(self.root / "current" / name, artifact.name.encode())
+
+    def current(self, name: str) -> Artifact:
+        """Open the artifact in use under a name.
+
+        Raises:   BadArtifact: there is none yet.
+        """
+        try:
+            target = (self.root / "current" / name).read_text()
+        except OSError:
+            raise BadArtifact(f"{self.root} holds no {name!r} yet; run the stage that makes it first") from None
+        return Artifact.open(self._artifacts / target)
+
+    @staticmethod
+    def _recipe(kind: str, config: Any, parents: Sequence[Artifact], schema: str) -> dict[str, Any]:
+        return {
+            "kind": kind,
+            "format_version": FORMAT_VERSION,
+            "code_version": code_version(),
+            "schema": schema,
+            "config": config,
+            "parents": [parent.name for parent in parents],
+        }
+
+    @staticmethod
+    def _name(recipe: dict[str, Any]) -> str:
+        return f"{recipe['kind']}-{digest(recipe)}"
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a small file so that readers see the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_bytes(content)
+    _flush(partial)
+    partial.replace(path)
+    _flush(path.parent)
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,123 @@
+"""Configuration: frozen pydantic models that refuse unknown keys, read from one TOML file."""
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from upnext.base.errors import BadConfig
+
+__all__ = ["Config", "Duration", "apply_override", "digest", "parse_config", "read_toml"]
+
+
+class Config(BaseModel):
+    """A frozen piece of configuration: unknown keys are refused, values are checked as they are read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
+def _milliseconds(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value  # already milliseconds; pydantic checks that it is an integer
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*", value)
+    if match is None:
+        raise ValueError(f'{value!r} is no duration; write a number and a unit of {", ".join(_UNITS_MS)}: "7d"')
+    return round(float(match[1]) * _UNITS_MS[match[2]])
+
+
+Duration = Annotated[int, BeforeValidator(_milliseconds)]
+"""Milliseconds, written in TOML as "30m", "24h", "7d"."""
+
+
+def digest(value: Any) -> str:
+    """Hash any JSON-like value to 16 hexadecimal digits; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_toml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a TOML file and apply `key=value` overrides, such as `pretrain.sasrec.width=128`.
+
+    Raises:   BadConfig: no such file, no TOML, or an override that is not `key=value`.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadConfig(
+            f"cannot read the configuration {path}: {error.strerror}; give the path of a TOML file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path} is not TOML: {error}") from None
+    for override in overrides:
+        apply_override(data, override)
+    return data
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set one `key=value`, such as `pretrain.sasrec.model.width=128`, in plain data.
+
+    Raises:   BadConfig: it is not `key=value`, or its key leads through a value.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise BadConfig(f"--set {override}: write key=value, such as --set pretrain.sasrec.width=128")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # an unquoted string, as a shell leaves it
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise BadConfig(f"--set {override}: {parent!r} is a value, not a table; it has no key {last!r}")
+    data[last] = value
+
+
+def parse_config(kind: type[AnyConfig], data: Any, where: str) -> AnyConfig:
+    """Check plain data against a configuration model.
+
+    Args:     where: what the data was read from; the error names it.
+    Raises:   BadConfig: one line per problem: the key, the value, what is allowed.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        lines = [_problem(kind, problem) for problem in error.errors()]
+        raise BadConfig(f"{where}: " + "; ".join(lines)) from None
+
+
+def _problem(kind: type[Config], problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "the file"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; {_allowed_keys(kind, problem['loc'])}"
+    if problem["type"] == "missing":
+        return f"the key {key!r} is missing; add it"
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
+    return f"{key}: {message}{shown}"
+
+
+def _allowed_keys(kind: type[Config], location: Sequence[int | str]) -> str:
+    model: Any = kind
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = _model_in(field.annotation) if field is not None else None
+        if model is None:
+            return "remove it or correct its spelling (docs/configuration.md lists the keys)"
+    return f"allowed here: {', '.join(sorted(model.model_fields))}"
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    models = [model for part in getattr(annotation, "__args__", ()) if (model := _model_in(part)) is not None]
+    return models[0] if len(models) == 1 else None

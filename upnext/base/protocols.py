@@ -1,0 +1,144 @@
+"""Every interface in Upnext. Implementations live in the rooms; contract tests hold them to these words.
+
+Shape letters: B rows of a batch, C candidates, V catalogue, D vector width, k answers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from upnext.base.batches import Candidates, ItemTable, Request, SequenceBatch, State
+
+__all__ = ["Index", "Link", "Model", "Objective", "Ranker", "Retriever", "Store", "VectorRetriever"]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Turns histories into states. It reads the events of one view, the last `max_length` of them."""
+
+    @property
+    def view(self) -> str:
+        """The view of the log that it reads."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """The longest history that changes its answer, in events of its view."""
+        ...
+
+    def encode(self, histories: SequenceBatch) -> State:
+        """Encode histories, of any length (0 included), into a state per row."""
+        ...
+
+
+@runtime_checkable
+class Retriever(Model, Protocol):
+    """Chooses items from the whole catalogue."""
+
+    def score(self, state: State, request: Request, items: Tensor) -> Tensor:
+        """Score items for each request; larger is better.
+
+        Args:     items: (B, C) or (1, C) int64 dense ids.
+        Returns:  (B, C) float32; -inf where the model cannot score an item (it never saw it).
+        """
+        ...
+
+    def top_k(self, state: State, request: Request, k: int, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Choose the k best items.
+
+        Args:     allowed: (B, V) or (1, V) bool by dense id; None allows every real item.
+        Returns:  items (B, k) int64 and scores (B, k) float32 in falling order; where fewer than k items can be
+                  had, the item is 0 and the score -inf.
+        """
+        ...
+
+
+@runtime_checkable
+class VectorRetriever(Retriever, Protocol):
+    """A retriever whose score is a dot product, so that an index can answer `top_k`."""
+
+    def query_vectors(self, state: State, request: Request) -> Tensor:
+        """(B, D) float32."""
+        ...
+
+    def item_vectors(self, items: ItemTable) -> Tensor:
+        """(V, D) float32, a row for each row of the table; zeros for an item that cannot be scored."""
+        ...
+
+    def can_score(self, items: ItemTable) -> Tensor:
+        """(V,) bool: the items whose vector means something."""
+        ...
+
+
+class Link(Enum):
+    """How a component's raw output becomes an expectation; ORDER_ONLY never enters one."""
+
+    SIGMOID = "sigmoid"
+    IDENTITY = "identity"
+    EXP = "exp"
+    ORDER_ONLY = "order_only"
+
+
+@runtime_checkable
+class Ranker(Model, Protocol):
+    """Predicts what a user would do with each candidate."""
+
+    @property
+    def components(self) -> Mapping[str, Link]:
+        """What it predicts, with the link of each."""
+        ...
+
+    def predict(self, state: State, request: Request, candidates: Candidates) -> dict[str, Tensor]:
+        """Raw outputs (B, C) per component; masked candidates may hold anything finite."""
+        ...
+
+
+class Objective(Protocol):
+    """What training minimises: named terms, each as (sum, weight), so that parts of a batch add up exactly."""
+
+    def __call__(self, batch: SequenceBatch, step: int) -> dict[str, tuple[Tensor, Tensor]]:
+        """The term's value is sum / weight; both are 0-d tensors."""
+        ...
+
+
+class Store(Protocol):
+    """A durable map of bytes to bytes with ordered keys. What `put` returned from survives a crash."""
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values in the order of the keys, None where there is none."""
+        ...
+
+    def put(self, values: Mapping[bytes, bytes]) -> None:
+        """Write all of them or none; durable when it returns."""
+        ...
+
+    def delete(self, keys: Sequence[bytes]) -> None:
+        """Forget keys, all or none; unknown ones are ignored."""
+        ...
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Keys that start with the prefix, ascending, with their values, as of the moment of the call."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds; a second call does nothing."""
+        ...
+
+
+class Index(Protocol):
+    """Nearest neighbours by dot product over vectors numbered 0 … V-1."""
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Find the k rows with the largest dot product.
+
+        Args:     queries: (B, D); allowed: (B, V) or (1, V), None for all.
+        Returns:  rows (B, k), -1 where there are fewer, and scores (B, k), -inf there; falling order, ties by
+                  the lower row.
+        """
+        ...

@@ -1,0 +1,128 @@
+"""The command line: one line per command. Imports are inside, so that `upnext --help` answers at once."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from upnext.base.errors import UserError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="upnext",
+    help="From an event log to served recommendations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+File = Annotated[Path, typer.Argument(help="the project's TOML file")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; repeatable")]
+
+
+def _stages(file: Path, overrides: list[str] | None, only: str | None, until: str) -> None:
+    from rich.console import Console
+
+    from upnext.commands.project import load_project
+    from upnext.commands.run import run_stages
+
+    run_stages(load_project(file, overrides or []), only, until, Console())
+
+
+@app.command()
+def run(
+    file: File,
+    overrides: Set = None,
+    until: Annotated[str, typer.Option(metavar="STAGE", help="the last stage to run")] = "serve",
+) -> None:
+    """Run every stage: simulate, prepare, pretrain, evaluate, publish, serve. What is up to date is skipped."""
+    from upnext.commands.run import STAGES
+
+    if until not in STAGES:
+        raise typer.BadParameter(f"{until!r} is no stage; choose one of {', '.join(STAGES)}", param_hint="--until")
+    _stages(file, overrides, None, until)
+
+
+@app.command()
+def simulate(
+    file: Annotated[Path | None, typer.Argument(help="a project's TOML file with a table [simulate]")] = None,
+    out: Annotated[Path | None, typer.Option(help="write the source files into this folder instead")] = None,
+    overrides: Set = None,
+) -> None:
+    """Make a synthetic streaming service: a log, items, users and, apart, the truth."""
+    if out is None:
+        if file is None:
+            raise typer.BadParameter("give a project's TOML file, or a folder with --out")
+        _stages(file, overrides, "simulate", "simulate")
+        return
+    from upnext.commands.simulate import into_folder, settings_of
+
+    num_events = into_folder(settings_of(file, overrides or []), out)
+    typer.echo(f"{num_events:,} events in {out}")
+
+
+@app.command()
+def prepare(file: File, overrides: Set = None) -> None:
+    """Source files -> event log, vocabularies, split, audit."""
+    _stages(file, overrides, "prepare", "prepare")
+
+
+@app.command()
+def pretrain(file: File, overrides: Set = None) -> None:
+    """Event log -> models."""
+    _stages(file, overrides, "pretrain", "pretrain")
+
+
+@app.command()
+def evaluate(file: File, overrides: Set = None) -> None:
+    """Models -> report."""
+    _stages(file, overrides, "evaluate", "evaluate")
+
+
+@app.command()
+def publish(file: File, overrides: Set = None) -> None:
+    """Models -> release."""
+    _stages(file, overrides, "publish", "publish")
+
+
+@app.command()
+def serve(file: File, overrides: Set = None) -> None:
+    """Release -> HTTP service and page."""
+    _stages(file, overrides, "serve", "serve")
+
+
+@app.command()
+def recommend(
+    workspace: Annotated[Path, typer.Argument(help="the folder that holds a release")],
+    user: Annotated[list[str], typer.Option("--user", "-u", help="a user's id; repeatable")],
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="items per row")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, a line per user")] = False,
+) -> None:
+    """Recommend to users what the current release would serve them."""
+    from rich.console import Console
+
+    from upnext.commands.recommend import recommend_users
+
+    recommend_users(workspace, user, k, as_json, Console())
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 our bug, 2 the user's input."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        typer.echo(str(error), err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception:
+        if os.environ.get("UPNEXT_TRACEBACK"):
+            raise
+        last = traceback.format_exc().strip().splitlines()[-1]
+        typer.echo(f"upnext failed, and this is our bug: {last}\nset UPNEXT_TRACEBACK=1 to see where", err=True)
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Commands: what composes stages, or only reads artifacts."""

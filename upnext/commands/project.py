@@ -1,0 +1,63 @@
+"""A project: one TOML file that configures every stage and command."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from pydantic import field_validator, model_validator
+
+from upnext.base.artifacts import Workspace
+from upnext.base.configuration import Config, parse_config, read_toml
+from upnext.pipeline.evaluate import EvaluateConfig
+from upnext.pipeline.prepare import PrepareConfig, SimulatedSource
+from upnext.pipeline.pretrain import PretrainConfig
+from upnext.pipeline.publish import ReleaseSettings
+from upnext.pipeline.serve import ServeConfig
+from upnext.simulation.settings import SimulationConfig
+
+__all__ = ["Project", "load_project"]
+
+
+class Project(Config):
+    """The whole configuration; each table belongs to the stage of its name."""
+
+    workspace: Path
+    """The folder for everything that is made; relative to the current directory."""
+    simulate: SimulationConfig | None = None
+    prepare: PrepareConfig
+    pretrain: dict[str, PretrainConfig]
+    """The models, by the names the other stages use."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    publish: ReleaseSettings | None = None
+    serve: ServeConfig = ServeConfig()
+
+    @field_validator("pretrain")
+    @classmethod
+    def _names_are_file_names(cls, models: dict[str, PretrainConfig]) -> dict[str, PretrainConfig]:
+        for name in models:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or name == "oracle":
+                raise ValueError(f"the model name {name!r}; use small letters, digits and hyphens, and not 'oracle'")
+        return models
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if isinstance(self.prepare.source, SimulatedSource) != (self.simulate is not None):
+            raise ValueError('a table [simulate] and prepare.source.kind = "simulated" go together: add or remove one')
+        if self.publish is not None:
+            for key, name in (("retriever", self.publish.retriever), ("popular", self.publish.popular)):
+                if name is not None and name not in self.pretrain:
+                    raise ValueError(f"publish.{key} is {name!r}; [pretrain] has {sorted(self.pretrain)}")
+        return self
+
+    def opened(self) -> Workspace:
+        """The workspace on disk."""
+        return Workspace(self.workspace)
+
+
+def load_project(file: Path, overrides: Sequence[str] = ()) -> Project:
+    """Read a project's file, with `key=value` overrides.
+
+    Raises:   BadConfig: what is wrong, where, and what is allowed.
+    """
+    return parse_config(Project, read_toml(file, overrides), str(file))

@@ -1,0 +1,1 @@
+"""Evaluation: cases of a split, models ranked over them, and the report."""

@@ -1,0 +1,113 @@
+"""Ranking a retriever over cases: the whole catalogue is scored at each moment, as the server would.
+
+Shape letters: K cases, T targets, B cases of a block, V catalogue.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from upnext.base.batches import Request, SequenceBatch
+from upnext.base.ids import FIRST
+from upnext.base.protocols import Retriever
+from upnext.evaluation.cases import Cases
+from upnext.events.log import EventLog
+from upnext.metrics.ranking import rank_of_targets, top_k
+
+__all__ = ["Histories", "Ranking", "rank_cases", "retriever_scores"]
+
+_SCORES_PER_BLOCK = 4_000_000
+_TOKENS_PER_BLOCK = 25_600
+
+Scores = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""Scores some cases, given by number: (B, V) over all dense ids."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where the targets came: ranks (T,), and the best items (K, k), -1 where there were fewer."""
+
+    ranks: NDArray[np.float64]
+    top: NDArray[np.int64]
+
+
+class Histories:
+    """Reads from a log what lies before each case, in a view."""
+
+    def __init__(self, log: EventLog, view: str) -> None:
+        self.log = log
+        self.rows, events = log.in_view(view)
+        self.events = events.without_columns()
+
+    def ranges(self, cases: Cases, length: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each case's history lies in `events`: (K,) starts and ends; at most `length` events."""
+        ends = np.searchsorted(self.rows, cases.history_end)
+        starts = np.searchsorted(self.rows, self.log.offsets[cases.user])
+        return (starts if length is None else np.maximum(starts, ends - length)), ends
+
+    def batch(self, cases: Cases, length: int) -> SequenceBatch:
+        """The last `length` events before each case."""
+        return self.events.batch(*self.ranges(cases, length))
+
+
+def retriever_scores(model: Retriever, log: EventLog, cases: Cases, num_items: int) -> Scores:
+    """Score cases with a model: encode the history before each, then score the whole catalogue."""
+    histories = Histories(log, model.view)
+    everything = torch.arange(num_items)[None]
+
+    def scores(block: NDArray[np.int64]) -> NDArray[np.float32]:
+        some = cases.take(block)
+        with torch.inference_mode():
+            state = model.encode(histories.batch(some, model.max_length))
+            request = Request(torch.from_numpy(some.time_ms), torch.from_numpy(some.user))
+            result: Tensor = model.score(state, request, everything)
+        return result.numpy()
+
+    return scores
+
+
+def rank_cases(
+    scores: Scores,
+    cases: Cases,
+    histories: Histories,
+    num_items: int,
+    *,
+    k: int,
+    remove_history: tuple[bool, ...],
+    max_length: int = 1,
+) -> list[Ranking]:
+    """Rank the targets of every case in the whole catalogue.
+
+    Args:     histories: whose items are removed from the ranking, for each True in `remove_history`; max_length:
+              the model's, to bound the memory of a block.
+    Returns:  a Ranking per entry of `remove_history`, all from the same scores.
+    """
+    rankings = [Ranking(np.full(len(cases.target), np.inf), np.full((len(cases), k), -1)) for _ in remove_history]
+    starts, ends = histories.ranges(cases, max_length)
+    by_length = np.argsort(ends - starts, kind="stable")  # similar lengths together: little padding
+    size = max(1, min(_SCORES_PER_BLOCK // num_items, _TOKENS_PER_BLOCK // max(1, max_length)))
+    first_target = np.searchsorted(cases.case, np.arange(len(cases) + 1))
+    for begin in range(0, len(cases), size):
+        block = np.sort(by_length[begin : begin + size])
+        some = cases.take(block)
+        block_scores = scores(block)
+        rows = np.concatenate([np.arange(first_target[case], first_target[case + 1]) for case in block])
+        block_scores[:, :FIRST] = -np.inf
+        for ranking, removes in sorted(zip(rankings, remove_history, strict=True), key=lambda pair: pair[1]):
+            if removes:  # a target that was in the history is removed too: the server would not have shown it
+                block_scores[_in_history(some, histories)] = -np.inf
+            ranking.ranks[rows] = rank_of_targets(block_scores, some.case, some.target)
+            ranking.top[block] = top_k(block_scores, k)
+    return rankings
+
+
+def _in_history(cases: Cases, histories: Histories) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which (case, item) pairs the histories hold: row and column numbers."""
+    starts, ends = histories.ranges(cases)
+    row = np.repeat(np.arange(len(cases)), ends - starts)
+    rows = np.arange(len(row)) - np.repeat(np.cumsum(ends - starts) - (ends - starts), ends - starts) + starts[row]
+    return row, histories.events.item[rows]

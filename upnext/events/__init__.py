@@ -1,0 +1,1 @@
+"""The event log: segments, splits, the audit, and the readers of source files."""

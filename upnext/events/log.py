@@ -1,0 +1,204 @@
+"""The event log on disk: immutable Arrow segments, memory-mapped, sorted by (user, time, order)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from upnext.base.batches import Events, FlatColumn
+from upnext.base.configuration import parse_config
+from upnext.base.errors import BadArtifact, BadData
+from upnext.base.schema import Schema
+from upnext.base.views import ALL
+
+__all__ = ["EventLog", "LogRows", "write_log"]
+
+_SEGMENTS = "segments.json"
+_OBSERVED = ".observed"
+_CORE = ("user", "item", "item_hash", "time_ms", "order", "request", "position")
+
+
+@dataclass(frozen=True)
+class LogRows:
+    """Rows to write, as arrays (N,) in the order of their source.
+
+    `request` is -1 for events of no request. `columns` holds every context and feedback of the schema under its
+    full name.
+    """
+
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    item_hash: NDArray[np.int64]
+    time_ms: NDArray[np.int64]
+    order: NDArray[np.int64]
+    request: NDArray[np.int64]
+    position: NDArray[np.int64]
+    columns: Mapping[str, FlatColumn]
+
+    def take(self, rows: NDArray[np.int64]) -> "LogRows":
+        """Select rows by index."""
+        return LogRows(
+            **{name: getattr(self, name)[rows] for name in _CORE},
+            columns={n: FlatColumn(c.values[rows], c.observed[rows]) for n, c in self.columns.items()},
+        )
+
+    def sorted(self) -> "LogRows":
+        """Sort by (user, time, order): events of one instant keep the order of their source."""
+        return self.take(np.lexsort((self.order, self.time_ms, self.user)))
+
+
+def sibling_groups(rows: LogRows, schema: Schema) -> NDArray[np.int64]:
+    """Number the groups of events that must not see each other, rising along the sorted rows.
+
+    Siblings are events of one user at one time, or of one request; where a request spans other events they join
+    its group, which hides more than needed and never less. Without `request_safe` every event is alone.
+    """
+    count = len(rows.user)
+    if not schema.request_safe or count == 0:
+        return np.arange(count)
+    joins_previous = np.zeros(count, bool)
+    if schema.has_times:
+        joins_previous[1:] = rows.time_ms[1:] == rows.time_ms[:-1]
+    of_request = np.flatnonzero(rows.request >= 0)
+    _, inverse = np.unique(np.stack([rows.user[of_request], rows.request[of_request]]), axis=1, return_inverse=True)
+    if len(of_request):
+        first = np.full(inverse.max() + 1, count)
+        last = np.full(inverse.max() + 1, -1)
+        np.minimum.at(first, inverse, of_request)
+        np.maximum.at(last, inverse, of_request)
+        inside = np.zeros(count + 1, np.int64)
+        np.add.at(inside, first + 1, 1)
+        np.add.at(inside, last + 1, -1)
+        joins_previous |= np.cumsum(inside)[:count] > 0
+    same_user = np.zeros(count, bool)
+    same_user[1:] = rows.user[1:] == rows.user[:-1]
+    return np.cumsum(~(joins_previous & same_user)) - 1
+
+
+def write_log(folder: Path, rows: LogRows, schema: Schema, num_users: int) -> None:
+    """Write a log of one segment into an empty folder.
+
+    Args:     num_users: the number of dense user ids, padding and unknown included.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = rows.sorted()
+    arrays = {name: getattr(rows, name) for name in _CORE}
+    for name, column in rows.columns.items():
+        arrays[name] = column.values
+        arrays[name + _OBSERVED] = column.observed.view(np.uint8)
+    table = pa.table(arrays)
+    name = "segment-000000.arrow"
+    with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    np.save(folder / "segment-000000.offsets.npy", np.searchsorted(rows.user, np.arange(num_users + 1)))
+    (folder / _SEGMENTS).write_text(
+        json.dumps({"schema": schema.model_dump(), "num_users": num_users, "segments": [name]}, indent=1)
+    )
+
+
+class EventLog:
+    """A log opened for reading: flat events, sorted by (user, time, order), and where each user begins.
+
+    `events.request` numbers sibling groups; `logged_request` keeps the requests as logged (-1 for none).
+    """
+
+    def __init__(self, schema: Schema, rows: LogRows, offsets: NDArray[np.int64]) -> None:
+        self.schema = schema
+        self.rows = rows
+        self.offsets = offsets
+
+    def __len__(self) -> int:
+        return len(self.rows.user)
+
+    @classmethod
+    def open(cls, folder: Path) -> "EventLog":
+        """Open a log. One segment is memory-mapped; several are merged in memory.
+
+        Raises:   BadArtifact: a file is missing or damaged.
+        """
+        try:
+            listing = json.loads((folder / _SEGMENTS).read_text())
+            schema = parse_config(Schema, listing["schema"], str(folder / _SEGMENTS))
+            parts = [_read_segment(folder / name) for name in listing["segments"]]
+        except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
+            raise BadArtifact(f"{folder} holds no whole event log ({error}); run prepare again") from None
+        if len(parts) == 1:
+            offsets = np.load(folder / listing["segments"][0].replace(".arrow", ".offsets.npy"))
+            return cls(schema, parts[0], offsets)
+        merged = _concatenate(parts).sorted()
+        return cls(schema, merged, np.searchsorted(merged.user, np.arange(listing["num_users"] + 1)))
+
+    @cached_property
+    def events(self) -> Events:
+        """All events with their columns and views."""
+        rows = self.rows
+        return Events(
+            rows.item,
+            rows.item_hash,
+            rows.time_ms,
+            rows.order,
+            sibling_groups(rows, self.schema),
+            columns=rows.columns,
+            views=self.views,
+        )
+
+    @cached_property
+    def views(self) -> dict[str, NDArray[np.bool_]]:
+        """Each view of the schema, and `all`, as (N,) bool."""
+        return {ALL: np.ones(len(self), bool)} | self.schema.select_views(self.rows.columns)
+
+    @cached_property
+    def request_start(self) -> NDArray[np.int64]:
+        """(N,) the row where each event's sibling group begins: its history is what lies before that row."""
+        group = self.events.request
+        first = np.ones(len(group), bool)
+        first[1:] = group[1:] != group[:-1]
+        starts: NDArray[np.int64] = np.flatnonzero(first)[np.cumsum(first) - 1]
+        return starts
+
+    def in_view(self, view: str) -> tuple[NDArray[np.int64], Events]:
+        """The rows of a view, ascending, and their events.
+
+        Raises:   BadData: the log has no such view.
+        """
+        if view not in self.views:
+            raise BadData(f"the log has no view {view!r}; it has {sorted(self.views)}. Add it to [prepare.views]")
+        rows = np.flatnonzero(self.views[view])
+        events = self.events
+        return rows, (events if len(rows) == len(events) else events.take(rows))
+
+
+def _read_segment(path: Path) -> LogRows:
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+    def read(name: str) -> NDArray[Any]:
+        column = table.column(name)  # one chunk stays where it is mapped
+        chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        array: NDArray[Any] = chunk.to_numpy(zero_copy_only=True)
+        return array
+
+    columns = {
+        name: FlatColumn(read(name), read(name + _OBSERVED).view(np.bool_))
+        for name in table.column_names
+        if name not in _CORE and not name.endswith(_OBSERVED)
+    }
+    return LogRows(**{name: read(name) for name in _CORE}, columns=columns)
+
+
+def _concatenate(parts: list[LogRows]) -> LogRows:
+    return LogRows(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _CORE},
+        columns={
+            name: FlatColumn(
+                np.concatenate([part.columns[name].values for part in parts]),
+                np.concatenate([part.columns[name].observed for part in parts]),
+            )
+            for name in parts[0].columns
+        },
+    )

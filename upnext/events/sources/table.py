@@ -1,0 +1,174 @@
+"""A log of one's own: CSV, TSV, JSON lines or Parquet files whose columns are named by role.
+
+[prepare.source]
+kind = "table"
+path = "events/*.parquet"
+user = "user_id"
+item = "item_id"
+time = "time_ms"
+time_unit = "ms"
+contexts = { surface = "categorical", daypart = { column = "hour", kind = "categorical" } }
+feedback = { played = "fraction" }
+items = { path = "items.parquet", item = "item_id", title = "title" }
+"""
+
+import re
+from typing import Any, Literal
+
+import polars as pl
+from pydantic import Field, field_validator, model_validator
+
+from upnext.base.configuration import Config
+from upnext.base.schema import (
+    ITEM_ID,
+    POSITION,
+    REQUEST_ID,
+    TIME_MS,
+    USER_ID,
+    ContextKind,
+    FeedbackKind,
+    context_column,
+    feedback_column,
+)
+from upnext.events.sources.columns import read_context, read_feedback, read_ids, read_integers, read_requests
+from upnext.events.sources.formats import Format, read_table
+from upnext.events.sources.raw import Column, RawLog
+from upnext.events.sources.side_tables import ItemTable, Path, Separator, UserTable, read_items, read_users
+from upnext.events.sources.times import TimeUnit, read_times
+
+__all__ = ["ContextColumn", "FeedbackColumn", "TableSource", "read"]
+
+_LARGEST_POSITION = 2**31 - 1
+
+
+class ContextColumn(Config):
+    """A column known before the item is chosen."""
+
+    column: str
+    """By default the context's own name."""
+    kind: ContextKind
+
+
+class FeedbackColumn(Config):
+    """A column known only after the item was shown."""
+
+    column: str
+    """By default the feedback's own name."""
+    kind: FeedbackKind
+
+
+class TableSource(Config):
+    """Files with one row per interaction."""
+
+    kind: Literal["table"]
+    path: Path
+    """A file, a glob (read in the order of the names), or a list of them (read in the order given)."""
+    format: Format | None = None
+    """By default what the name ends in: .csv, .txt, .tsv, .jsonl, .ndjson, .parquet; text also with .gz."""
+    separator: Separator | None = None
+    user: str
+    item: str
+    time: str | None = None
+    """Without it the log has an order, but no times."""
+    time_unit: TimeUnit | None = None
+    """Needed where the times are numbers or text. Times without a zone are UTC."""
+    request: str | None = None
+    position: str | None = None
+    contexts: dict[str, ContextColumn] = Field(default_factory=dict)
+    """name = "kind", name = { column, kind }, or a list of names, all categorical."""
+    feedback: dict[str, FeedbackColumn] = Field(default_factory=dict)
+    """name = "kind", name = { column, kind }, or a list of names, all binary."""
+    items: ItemTable | None = None
+    users: UserTable | None = None
+
+    @field_validator("contexts", mode="before")
+    @classmethod
+    def _short_contexts(cls, value: Any) -> Any:
+        return _named_columns(value, "categorical")
+
+    @field_validator("feedback", mode="before")
+    @classmethod
+    def _short_feedback(cls, value: Any) -> Any:
+        return _named_columns(value, "binary")
+
+    @model_validator(mode="after")
+    def _one_role_per_column(self) -> "TableSource":
+        if self.time_unit is not None and self.time is None:
+            raise ValueError(f'time_unit = "{self.time_unit}" has no effect without time; name the time column')
+        taken: dict[str, str] = {}
+        for role, column in self.columns:
+            if column in taken:
+                raise ValueError(
+                    f"column {column!r} is used for both {taken[column]} and {role}; give each its own column"
+                )
+            taken[column] = role
+        return self
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """Every (role, column) that is read from the event files."""
+        single = {"user": self.user, "item": self.item, "time": self.time}
+        single |= {"request": self.request, "position": self.position}
+        named = [(role, column) for role, column in single.items() if column is not None]
+        named += [(f"contexts.{name}", context.column) for name, context in self.contexts.items()]
+        return named + [(f"feedback.{name}", feedback.column) for name, feedback in self.feedback.items()]
+
+
+def _named_columns(value: Any, kind: str) -> Any:
+    """Write the short forms out: a list of names, or name = "kind"."""
+    if isinstance(value, list):
+        value = dict.fromkeys(value, kind)
+    if not isinstance(value, dict):
+        return value
+    for name in value:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise ValueError(
+                f"{name!r} cannot be a name; use letters, digits and underscores, and give the column:"
+                f' name = {{ column = "{name}", kind = "{kind}" }}'
+            )
+    return {
+        name: {"column": name, "kind": form}
+        if isinstance(form, str)
+        else {"column": name, **form}
+        if isinstance(form, dict)
+        else form
+        for name, form in value.items()
+    }
+
+
+def read(config: TableSource) -> RawLog:
+    """Read a log of one's own, with its side tables.
+
+    Returns:  the rows in file order.
+    Raises:   BadData: naming the file, the row, the column, the value, what is allowed and what to do.
+    """
+    roles = {column: role for role, column in config.columns}
+    frame, origin = read_table(config.path, roles, form=config.format, separator=config.separator)
+
+    def column(name: str) -> Column:
+        return Column(frame[name], origin)
+
+    users, items = read_ids(column(config.user)), read_ids(column(config.item))
+    user_table = item_table = None
+    if config.users is not None:
+        users, user_table = read_users(config.users, column(config.user), users)
+    if config.items is not None:
+        items, item_table = read_items(config.items, column(config.item), items)
+    events = {USER_ID: users, ITEM_ID: items}
+    if config.time is not None:
+        events[TIME_MS] = read_times(column(config.time), config.time_unit)
+    if config.request is not None:
+        events[REQUEST_ID] = read_requests(column(config.request))
+    if config.position is not None:
+        events[POSITION] = read_integers(column(config.position), 0, _LARGEST_POSITION).cast(pl.Int32)
+    for name, context in config.contexts.items():
+        events[context_column(name)] = read_context(column(context.column), context.kind)
+    for name, feedback in config.feedback.items():
+        events[feedback_column(name)] = read_feedback(column(feedback.column), feedback.kind)
+    return RawLog(
+        events=pl.DataFrame([values.alias(name) for name, values in events.items()]),
+        contexts={name: context.kind for name, context in config.contexts.items()},
+        feedback={name: feedback.kind for name, feedback in config.feedback.items()},
+        items=item_table,
+        users=user_table,
+    )

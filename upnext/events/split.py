@@ -1,0 +1,91 @@
+"""Splits: which events are trained, which validate, which test.
+
+Two kinds. *Global time*: everything before T trains; then an optional gap; then validation; then test. *Leave last
+out*: each user's last event is tested, the one before it validates.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from upnext.base.configuration import Config, Duration
+from upnext.base.errors import BadConfig
+from upnext.base.views import ALL
+
+__all__ = ["TEST", "TRAIN", "UNUSED", "VALIDATION", "GlobalTime", "LeaveLastOut", "Split", "split_events"]
+
+TRAIN, VALIDATION, TEST, UNUSED = range(4)
+
+
+class GlobalTime(Config):
+    """Train before one instant, test after it, for all users alike."""
+
+    kind: Literal["global_time"] = "global_time"
+    gap: Annotated[Duration, Field(ge=0)] = 0
+    """Events of the gap are neither trained nor evaluated."""
+    validation: Annotated[Duration, Field(gt=0)] = 86_400_000
+    test: Annotated[Duration, Field(gt=0)] = 86_400_000
+
+
+class LeaveLastOut(Config):
+    """Test each user's last event of a view, validate on the one before."""
+
+    kind: Literal["leave_last_out"] = "leave_last_out"
+    view: str = ALL
+
+
+Split = Annotated[GlobalTime | LeaveLastOut, Field(discriminator="kind")]
+
+
+def split_events(
+    split: GlobalTime | LeaveLastOut,
+    *,
+    offsets: NDArray[np.int64],
+    time_ms: NDArray[np.int64],
+    has_times: bool,
+    targets: NDArray[np.bool_],
+) -> NDArray[np.int8]:
+    """Assign each event to a part.
+
+    Args:     offsets: (U+1,) where each user's events begin; time_ms: (N,), sorted within a user; targets: (N,)
+              the events of the split's view.
+    Returns:  (N,) int8: 0 train, 1 validation, 2 test, 3 unused.
+    Raises:   BadConfig: a split by time of a log without times, or one that leaves nothing to train or test.
+    """
+    if isinstance(split, LeaveLastOut):
+        return _leave_last_out(offsets, targets)
+    if not has_times:
+        raise BadConfig('this log has an order but no times: set prepare.split.kind = "leave_last_out"')
+    end = time_ms.max(initial=0) + 1
+    test, validation = end - split.test, end - split.test - split.validation
+    train_end = validation - split.gap
+    part = np.select(
+        [time_ms >= test, time_ms >= validation, time_ms >= train_end], [TEST, VALIDATION, UNUSED], TRAIN
+    ).astype(np.int8)
+    if not (part == TRAIN).any():
+        days = (end - time_ms.min(initial=end)) / 86_400_000
+        raise BadConfig(
+            f"prepare.split leaves nothing to train: the log spans {days:.1f} days;"
+            " make validation, test and gap shorter"
+        )
+    return part
+
+
+def _leave_last_out(offsets: NDArray[np.int64], targets: NDArray[np.bool_]) -> NDArray[np.int8]:
+    part = np.zeros(len(targets), np.int8)
+    rows = np.flatnonzero(targets)
+    first = np.searchsorted(rows, offsets[:-1])
+    last = np.searchsorted(rows, offsets[1:]) - 1
+    enough = last - first >= 2  # a user needs an event to train, one to validate and one to test
+    test, validation = rows[last[enough]], rows[last[enough] - 1]
+    ends = offsets[1:][enough]
+    # Everything from the validation event on is no training data: +1 where it starts, -1 where the user ends.
+    held_out = np.zeros(len(targets) + 1, np.int64)
+    held_out[validation] += 1
+    held_out[ends] -= 1
+    part[np.cumsum(held_out[:-1]) > 0] = UNUSED
+    part[validation] = VALIDATION
+    part[test] = TEST
+    return part

@@ -1,0 +1,124 @@
+"""Vocabulary: the append-only numbering of external ids."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from upnext.base.errors import BadArtifact, BadData, NotFound
+from upnext.base.ids import FIRST, UNKNOWN, ExternalId
+
+__all__ = ["Vocabulary"]
+
+
+class Vocabulary:
+    """Numbers external ids from 2 on, in the order given; new ids are appended and nothing ever moves.
+
+    Args:     ids: distinct strings, or distinct integers; never both, never null.
+              lineage: the digests of the vocabularies this one extends, oldest first.
+    Raises:   BadData: an id occurs twice, is null, or is of another type.
+    """
+
+    def __init__(self, ids: Iterable[ExternalId] | pa.Array, lineage: Sequence[str] = ()) -> None:
+        array = ids if isinstance(ids, pa.Array) else _to_arrow(list(ids))
+        if array.null_count:
+            raise BadData("an id is null; a vocabulary holds strings or integers")
+        if len(pc.unique(array)) != len(array):
+            raise BadData("an id occurs twice in a vocabulary; give each id once")
+        self._ids = array
+        self.lineage = tuple(lineage)
+
+    def __len__(self) -> int:
+        """The number of dense ids: the external ids, padding and unknown."""
+        return len(self._ids) + FIRST
+
+    @cached_property
+    def ids(self) -> list[ExternalId]:
+        """The external ids in order; `ids[0]` has the dense id 2."""
+        ids: list[ExternalId] = self._ids.to_pylist()
+        return ids
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether external ids are integers; else they are strings."""
+        return bool(pa.types.is_integer(self._ids.type))
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the numbering: equal digests number alike."""
+        hashed = hashlib.sha256(str(self._ids.type).encode())
+        for value in self.ids:
+            hashed.update(f"{value}\0".encode())
+        return hashed.hexdigest()[:16]
+
+    def encode(self, values: Any) -> NDArray[np.int64]:
+        """Number external ids: (n,) int64, 1 for those it does not hold.
+
+        Args:     values: a sequence, NumPy array or Arrow array of external ids.
+        """
+        array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, self._ids.type)
+        found = pc.fill_null(pc.index_in(array.cast(self._ids.type), value_set=self._ids), UNKNOWN - FIRST)
+        dense: NDArray[np.int64] = found.to_numpy(zero_copy_only=False).astype(np.int64) + FIRST
+        return dense
+
+    def dense(self, external: ExternalId) -> int:
+        """Number one id; 1 when it is unknown."""
+        return self._number.get(external, UNKNOWN)
+
+    def external(self, dense: int) -> ExternalId:
+        """Give back the external id of a dense one.
+
+        Raises:   NotFound: padding, unknown, or beyond the vocabulary.
+        """
+        if not FIRST <= dense < len(self):
+            raise NotFound(f"no external id has the dense id {dense}; real ones are {FIRST} … {len(self) - 1}")
+        return self.ids[dense - FIRST]
+
+    def parse(self, text: str) -> ExternalId:
+        """Read an id from text (a URL, a command line) as the type the vocabulary holds.
+
+        An integer vocabulary leaves text that is no integer as it is: no such id exists.
+        """
+        is_canonical = text.lstrip("-").isascii() and text.lstrip("-").isdigit() and str(int(text)) == text
+        return int(text) if self.is_integer and is_canonical else text
+
+    def extended(self, values: Iterable[ExternalId]) -> "Vocabulary":
+        """Append the ids that are new, in the order given; everything known keeps its number."""
+        new = [value for value in dict.fromkeys(values) if value not in self._number]
+        return Vocabulary([*self.ids, *new], (*self.lineage, self.digest)) if new else self
+
+    def save(self, path: Path) -> None:
+        """Write an Arrow file with the lineage in its metadata."""
+        schema = pa.schema([("id", self._ids.type)], metadata={"lineage": json.dumps(self.lineage)})
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            writer.write_table(pa.table([self._ids], schema=schema))
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Read what `save` wrote.
+
+        Raises:   BadArtifact: the file is missing or damaged.
+        """
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            return cls(table.column("id").combine_chunks(), json.loads(table.schema.metadata[b"lineage"]))
+        except (OSError, pa.ArrowInvalid, KeyError) as error:
+            raise BadArtifact(f"{path} is no vocabulary ({error}); run prepare again") from None
+
+    @cached_property
+    def _number(self) -> dict[ExternalId, int]:
+        return {value: number for number, value in enumerate(self.ids, FIRST)}
+
+
+def _to_arrow(ids: list[ExternalId]) -> pa.Array:
+    try:
+        return pa.array(ids, pa.int64() if ids and isinstance(ids[0], int) else pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise BadData(f"ids are strings or 64-bit integers, never both: {error}") from None

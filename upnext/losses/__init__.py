@@ -1,0 +1,1 @@
+"""Losses as pure functions; each returns a sum, so that parts of a batch add up exactly."""

@@ -1,0 +1,60 @@
+"""Cross-entropy over the catalogue that never holds positions x catalogue logits.
+
+Shape letters: N positions, V catalogue, D width.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["full_softmax_loss"]
+
+_ROWS = 256
+"""Positions per step: small enough for a block of logits to stay in cache, large enough for a good matmul."""
+
+
+class _FullSoftmaxLoss(torch.autograd.Function):
+    """Walks over blocks of positions and computes the loss and both gradients in that one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+        needs_gradient = queries.requires_grad or items.requires_grad
+        loss = queries.new_zeros(())
+        d_queries = torch.empty_like(queries)
+        d_items = torch.zeros_like(items)
+        for start in range(0, len(queries), _ROWS):
+            q, target = queries[start : start + _ROWS], targets[start : start + _ROWS, None]
+            logits = q @ items.T
+            log_normaliser = logits.logsumexp(1, keepdim=True)
+            loss += (log_normaliser - logits.gather(1, target)).sum()
+            if needs_gradient:
+                # d loss / d logits = softmax - onehot(target)
+                d_logits = logits.sub_(log_normaliser).exp_()
+                d_logits.scatter_add_(1, target, d_logits.new_full(target.shape, -1.0))
+                torch.mm(d_logits, items, out=d_queries[start : start + _ROWS])
+                d_items.addmm_(d_logits.T, q)
+        ctx.save_for_backward(d_queries, d_items)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+        (d_loss,) = grad_outputs
+        d_queries, d_items = ctx.saved_tensors
+        return d_queries * d_loss, d_items * d_loss, None
+
+
+def full_softmax_loss(
+    queries: Float[Tensor, "N D"], items: Float[Tensor, "V D"], targets: Int[Tensor, " N"]
+) -> Float[Tensor, ""]:
+    """Sum over positions of the cross-entropy of softmax(queries @ items.T) against the targets.
+
+    Memory is O(256 V + (N + V) D), whatever N is: gradients are computed with the loss, block by block.
+
+    Args:     targets: rows of `items`, each in [0, V).
+    Returns:  0-d; 0 for no positions.
+    Source:   -sum_n log softmax(q_n · E)_{t_n}.
+    """
+    loss: Tensor = _FullSoftmaxLoss.apply(queries, items, targets)  # type: ignore[no-untyped-call]
+    return loss

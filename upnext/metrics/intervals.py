@@ -1,0 +1,154 @@
+"""How sure a mean is: bootstrap over users, paired differences of two models, and spread over seeds.
+
+n cases, U users, S bootstrap samples.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from upnext.base.errors import BadBatch, BadConfig
+
+__all__ = ["Interval", "bootstrap_over_users", "over_seeds", "paired_difference"]
+
+_BLOCK = 1 << 20
+"""Users drawn at once: 8 MB of draws and as much of counts."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the ends of its confidence interval; all NaN where there is nothing to estimate."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap_over_users(
+    values: Float[np.ndarray, " n"],
+    users: Int[np.ndarray, " n"],
+    *,
+    num_samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Estimate the mean over cases, with a percentile bootstrap interval that resamples whole users.
+
+    Cases of one user are alike, so they are drawn together: each sample draws U users with replacement and
+    divides the sum of their values by the number of their cases. A user with three cases 0 and another with
+    one case 1 have mean 1/4; the samples are 0 (the first twice), 1/4 (both) or 1 (the second twice).
+
+    Args:     values: (n,) float64, a metric per case; NaN (a case without targets) is left out.
+              users: (n,) int64, the user of each case, any numbering.
+              level: the share of samples between low and high, in (0, 1).
+    Returns:  the mean and the interval, the same for the same arguments; all NaN without cases. With one user
+              the interval has no width: it then says nothing.
+    Raises:   BadConfig: no samples, or a level outside (0, 1).  BadBatch: values and users of unequal length.
+    Source:   Efron and Tibshirani (1993), the percentile interval; the cluster bootstrap of a ratio.
+    """
+    _check_level(level)
+    if num_samples < 1:
+        raise BadConfig(f"num_samples is {num_samples}; give 1 or more")
+    if values.shape != users.shape:
+        raise BadBatch(f"values have shape {values.shape} and users {users.shape}; give one user per value")
+    is_known = ~np.isnan(values)
+    if not is_known.any():
+        return Interval(math.nan, math.nan, math.nan)
+    _, user = np.unique(users[is_known], return_inverse=True)
+    sums = np.bincount(user, weights=values[is_known])
+    lengths = np.bincount(user).astype(np.float64)
+    means = _resampled_means(sums, lengths, num_samples, np.random.default_rng(seed))
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(sums.sum() / lengths.sum()), float(low), float(high))
+
+
+def paired_difference(
+    a: Float[np.ndarray, " n"],
+    b: Float[np.ndarray, " n"],
+    users: Int[np.ndarray, " n"],
+    *,
+    num_samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Estimate mean(a) - mean(b) of two models on the same cases, with a bootstrap interval over users.
+
+    Both means are taken over the same resampled users, so what makes a user hard for both cancels. An
+    interval without 0 shows a difference at this level.
+
+    Args:     a, b: (n,) float64, the metric of either model per case; a case where either is NaN is left out.
+              users, num_samples, level: as for `bootstrap_over_users`.
+    Returns:  the difference and its interval; all NaN without cases.
+    Raises:   BadConfig: no samples, or a level outside (0, 1).  BadBatch: arrays of unequal length.
+    """
+    if a.shape != b.shape:
+        raise BadBatch(f"a has shape {a.shape} and b {b.shape}; give both for the same cases")
+    return bootstrap_over_users(a - b, users, num_samples=num_samples, level=level, seed=seed)
+
+
+def over_seeds(values: Float[np.ndarray, " seeds"], *, level: float = 0.95) -> Interval:
+    """Estimate the mean over training seeds, with Student's t interval: mean ± t · s / sqrt(number of seeds).
+
+    For 1, 2, 3 the deviation s is 1 and t with 2 degrees of freedom is 4.303: 2 ± 4.303/sqrt(3) = 2 ± 2.484.
+
+    Args:     values: (seeds,) float64, one figure per seed; a NaN makes the estimate NaN.
+    Returns:  the mean and the interval; low = high = value for one seed, all NaN for none.
+    Raises:   BadConfig: a level outside (0, 1).
+    """
+    _check_level(level)
+    num_seeds = len(values)
+    if num_seeds == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    mean = float(np.mean(values))
+    if num_seeds == 1:
+        return Interval(mean, mean, mean)
+    reach = _t_quantile(num_seeds - 1, level) * float(np.std(values, ddof=1)) / math.sqrt(num_seeds)
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def _resampled_means(
+    sums: Float[np.ndarray, " U"],
+    lengths: Float[np.ndarray, " U"],
+    num_samples: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " S"]:
+    """Draw users with replacement, count how often each was drawn, and take the ratio of sums."""
+    num_users = len(sums)
+    columns = np.stack([sums, lengths], axis=1)
+    totals = np.empty((num_samples, 2))
+    step = max(1, _BLOCK // num_users)
+    for start in range(0, num_samples, step):
+        size = min(step, num_samples - start)
+        drawn = rng.integers(num_users, size=(size, num_users))
+        drawn += num_users * np.arange(size)[:, None]  # each sample counts in cells of its own
+        times = np.bincount(drawn.ravel(), minlength=size * num_users).reshape(size, num_users)
+        totals[start : start + size] = times @ columns
+    return totals[:, 0] / totals[:, 1]
+
+
+def _t_quantile(freedom: int, level: float) -> float:
+    """Find t with P(-t < T < t) = level by bisection of the angle atan(t / sqrt(freedom))."""
+    low, high = 0.0, math.pi / 2
+    for _ in range(100):
+        angle = (low + high) / 2
+        low, high = (angle, high) if _t_inside(freedom, angle) < level else (low, angle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _t_inside(freedom: int, angle: float) -> float:
+    """Student's P(-t < T < t) at t = sqrt(freedom) · tan(angle): Abramowitz and Stegun, 26.7.3 and 26.7.4."""
+    is_odd = freedom % 2 == 1
+    term = math.cos(angle) if is_odd else 1.0
+    total = 0.0
+    for power in range(int(is_odd), freedom - 1, 2):
+        total += term
+        term *= math.cos(angle) ** 2 * (power + 1) / (power + 2)
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if is_odd else total
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise BadConfig(f"the confidence level is {level}; give a share between 0 and 1, such as 0.95")

@@ -1,0 +1,1 @@
+"""Models, one paper per file; `build.py` lists them and writes and reads their checkpoints."""

@@ -1,0 +1,53 @@
+"""Which models there are, and how their checkpoints are written and read."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from upnext.base.configuration import Config, parse_config
+from upnext.base.errors import BadArtifact
+from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
+from upnext.models.sasrec import SASRec, SASRecConfig
+
+__all__ = ["AnyModel", "ModelConfig", "load_model", "save_model"]
+
+ModelConfig = Annotated[SASRecConfig | PopularConfig | RecentlyPopularConfig, Field(discriminator="kind")]
+
+AnyModel = SASRec | Popular | RecentlyPopular
+
+
+class _Checkpoint(Config):
+    model: ModelConfig
+
+
+def save_model(model: AnyModel, folder: Path) -> None:
+    """Write `model.json` (configuration) and `weights.safetensors` into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model.tensors()
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "weights.safetensors")
+    (folder / "model.json").write_text(json.dumps({"model": model.config.model_dump()}, indent=1))
+
+
+def load_model(folder: Path) -> AnyModel:
+    """Read what `save_model` wrote; a neural model comes in evaluation mode.
+
+    Raises:   BadArtifact: a file is missing or damaged.
+    """
+    try:
+        data = json.loads((folder / "model.json").read_text())
+        tensors = load_file(folder / "weights.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise BadArtifact(f"{folder} holds no whole model ({error}); run pretrain again") from None
+    config = parse_config(_Checkpoint, data, str(folder / "model.json")).model
+    match config:
+        case SASRecConfig():
+            return SASRec.from_tensors(config, tensors)
+        case PopularConfig():
+            return Popular.from_tensors(config, tensors)
+        case RecentlyPopularConfig():
+            return RecentlyPopular.from_tensors(config, tensors)

@@ -1,0 +1,1 @@
+"""Layers: attention, feed-forward, normalisation. Each takes `(x, layout, cache)`."""

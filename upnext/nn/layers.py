@@ -1,0 +1,36 @@
+"""The pre-norm transformer layer.
+
+Shape letters: B rows, L tokens, D width.
+"""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from upnext.base.batches import Layout
+from upnext.nn.attention import CausalSelfAttention, KeyValueCache
+from upnext.nn.feed_forward import FeedForward
+
+__all__ = ["TransformerLayer"]
+
+
+class TransformerLayer(nn.Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x)).
+
+    Source:   Xiong et al. 2020, figure 1b.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = CausalSelfAttention(width, heads, dropout)
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "B L D"], layout: Layout, cache: KeyValueCache | None = None
+    ) -> Float[Tensor, "B L D"]:
+        """Apply the layer; with a cache, `x` continues the tokens in it."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), layout, cache))
+        out: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        return out

@@ -1,0 +1,192 @@
+"""Evaluate: models -> report. The whole catalogue is ranked at every test moment, as the server would."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from upnext.base.artifacts import Artifact, Draft, Workspace
+from upnext.base.configuration import Config
+from upnext.base.errors import BadConfig
+from upnext.base.schema import context_column
+from upnext.base.views import ALL
+from upnext.evaluation.cases import Cases, find_cases
+from upnext.evaluation.ranking import Histories, Ranking, Scores, rank_cases, retriever_scores
+from upnext.evaluation.render import write_report
+from upnext.evaluation.report import Report
+from upnext.events.log import EventLog
+from upnext.events.split import TEST, TRAIN
+from upnext.features.vocabulary import Vocabulary
+from upnext.metrics.beyond_accuracy import coverage, popularity_bias
+from upnext.metrics.intervals import bootstrap_over_users
+from upnext.metrics.ranking import hit_rate, ndcg, recall, reciprocal_rank
+from upnext.models.build import load_model
+from upnext.models.popularity import RecentlyPopular
+from upnext.simulation.oracle import Oracle
+
+__all__ = ["EvaluateConfig", "run"]
+
+
+class EvaluateConfig(Config):
+    """The protocol: what counts as a target, what a model may look at, and which figures are computed."""
+
+    view: str = ALL
+    """The events to predict."""
+    k: list[Annotated[int, Field(ge=1)]] = [10, 50]
+    history: Literal["rolling", "frozen"] = "rolling"
+    """Rolling: everything before the request. Frozen: everything before the test part begins."""
+    events: Literal["all", "first"] = "all"
+    remove_history: bool | None = None
+    """Remove items of the history from the ranking. Unset: on for leave-last-out, off for a split by time."""
+    bootstrap_samples: Annotated[int, Field(ge=10)] = 1000
+
+
+def run(config: EvaluateConfig, workspace: Workspace, models: Sequence[str]) -> Artifact:
+    """Evaluate models by name, side by side; an up to date report is found, not computed again."""
+    log_artifact = workspace.current("log")
+    parents = [log_artifact, *(workspace.current(f"model-{name}") for name in models)]
+    settings = config.model_dump(mode="json") | {"models": list(models)}
+    schema = log_artifact.manifest["schema"]
+    artifact = workspace.find("report", settings, parents, schema)
+    if artifact is None:
+        with workspace.build("report", settings, parents, schema) as draft:
+            _evaluate(config, workspace, models, draft)
+        artifact = workspace.find("report", settings, parents, schema)
+        assert artifact is not None
+    workspace.use("report", artifact)
+    return artifact
+
+
+def _evaluate(config: EvaluateConfig, workspace: Workspace, models: Sequence[str], draft: Draft) -> None:
+    artifact = workspace.current("log")
+    log = EventLog.open(artifact.folder / "log")
+    part = np.load(artifact.folder / "split.npy")
+    facts = artifact.manifest["metrics"]
+    by_time = facts["split"]["kind"] == "global_time"
+    if config.history == "frozen" and not by_time:
+        raise BadConfig('evaluate.history = "frozen" needs a split by time; leave-last-out has one target per user')
+    cases = find_cases(log, part, TEST, config.view, history=config.history, events=config.events)
+    if not len(cases):
+        raise BadConfig(f"the test part holds no event of the view {config.view!r}; choose another, or a longer test")
+    removed = (not by_time) if config.remove_history is None else config.remove_history
+    histories = Histories(log, config.view)
+    settings = (removed, not removed) if _repeats(log, part, histories, config.view) else (removed,)
+    trained = np.bincount(log.rows.item[part == TRAIN], minlength=facts["num_items"])
+
+    rows: list[dict[str, Any]] = []
+    curves: dict[str, list[dict[str, Any]]] = {}
+    costs: dict[str, dict[str, Any]] = {}
+    for name in [*models, *(["oracle"] if artifact.manifest["parents"] else [])]:
+        if name == "oracle":
+            scores, length = _oracle_scores(workspace, artifact, log, cases, facts["num_items"]), 1
+        else:
+            folder = workspace.current(f"model-{name}")
+            model = load_model(folder.folder)
+            if isinstance(model, RecentlyPopular) and config.history == "rolling":
+                held_out, events = log.in_view(model.view)
+                later = part[held_out] != TRAIN
+                model.observe(events.item[later], events.time_ms[later])
+            scores, length = retriever_scores(model, log, cases, facts["num_items"]), max(1, model.max_length)
+            costs[name] = folder.manifest["metrics"] | {"config": folder.manifest["config"]}
+            curve = folder.folder / "history.jsonl"
+            curves[name] = [json.loads(line) for line in curve.read_text().splitlines()] if curve.is_file() else []
+        rankings = rank_cases(
+            scores, cases, histories, facts["num_items"], k=max(config.k), remove_history=settings, max_length=length
+        )
+        for ranking, is_removed in zip(rankings, settings, strict=True):
+            head = {"model": name, "history_removed": is_removed}
+            rows += [head | row for row in _figures(ranking, cases, trained, config)]
+    (draft.folder / "metrics.json").write_text(json.dumps(rows, indent=1))
+    audit = json.loads((artifact.folder / "audit.json").read_text())
+    write_report(
+        draft.folder,
+        Report(
+            title=workspace.root.name,
+            primary_history_removed=removed,
+            rows=rows,
+            protocol=_protocol(config, facts, cases, removed),
+            log={name: f"{facts[f'num_{name}']:,}" for name in ("events", "users", "items", "trained_items")},
+            audit=audit,
+            curves={name: curve for name, curve in curves.items() if curve},
+            models=costs,
+        ),
+    )
+
+
+def _figures(
+    ranking: Ranking, cases: Cases, trained: NDArray[np.int64], config: EvaluateConfig
+) -> list[dict[str, Any]]:
+    rows = []
+    per_case = {"hr": hit_rate, "recall": recall, "ndcg": ndcg, "mrr": reciprocal_rank}
+    counts = {"cases": len(cases), "users": len(np.unique(cases.user))}
+    for k in config.k:
+        for metric, compute in per_case.items():
+            values = compute(ranking.ranks, cases.case, len(cases), k)
+            interval = bootstrap_over_users(values, cases.user, num_samples=config.bootstrap_samples)
+            rows.append({"metric": metric, "k": k, "value": interval.value, "low": interval.low, "high": interval.high})
+        top = ranking.top[:, :k]
+        for metric, value in (
+            ("coverage", coverage(top, max(1, int((trained > 0).sum())))),
+            ("popularity_bias", popularity_bias(top, trained)),
+        ):
+            rows.append({"metric": metric, "k": k, "value": value, "low": None, "high": None})
+    return [row | counts for row in rows]
+
+
+def _repeats(log: EventLog, part: NDArray[np.int8], histories: Histories, view: str) -> bool:
+    """Whether people choose again what they chose before: then both treatments of the history are reported."""
+    rows = histories.rows
+    pairs = np.stack([log.rows.user[rows], log.rows.item[rows]])
+    _, first = np.unique(pairs, axis=1, return_index=True)
+    is_repeat = np.ones(len(rows), bool)
+    is_repeat[first] = False
+    return bool((is_repeat & (part[rows] == TEST)).any())
+
+
+def _oracle_scores(workspace: Workspace, artifact: Artifact, log: EventLog, cases: Cases, num_items: int) -> Scores:
+    """The simulation's own truth as one more model: what nobody who only reads the log can beat on average."""
+    oracle = Oracle.from_folder(workspace.current("simulation").folder)
+    users = Vocabulary.load(artifact.folder / "users.vocabulary.arrow")
+    column_of = Vocabulary.load(artifact.folder / "items.vocabulary.arrow").encode(oracle.item_ids)
+    names = {
+        name: Vocabulary.load(artifact.folder / f"context.{name}.vocabulary.arrow") for name in ("surface", "device")
+    }
+    codes = {name: log.rows.columns[context_column(name)].values for name in names}
+
+    def scores(block: NDArray[np.int64]) -> NDArray[np.float32]:
+        some = cases.take(block)
+        context = {
+            name: [str(vocabulary.external(code)) for code in codes[name][some.first_target]]
+            for name, vocabulary in names.items()
+        }
+        known = oracle.scores([str(users.external(user)) for user in some.user], some.time_ms, **context)
+        result = np.full((len(some), num_items), -np.inf, np.float32)
+        result[:, column_of] = known
+        return result
+
+    return scores
+
+
+def _protocol(config: EvaluateConfig, facts: dict[str, Any], cases: Cases, removed: bool) -> dict[str, str]:
+    split = facts["split"]
+    by_time = split["kind"] == "global_time"
+    hours = {name: f"{split[name] / 3_600_000:g} h" for name in ("validation", "gap", "test") if name in split}
+    return {
+        "split": "global time: " + ", ".join(f"{name} {length}" for name, length in hours.items())
+        if by_time
+        else f"leave last out, by the view {split['view']!r}",
+        "targets": f"{config.events} events of the view {config.view!r}:"
+        f" {len(cases.target):,} in {len(cases):,} requests of {len(np.unique(cases.user)):,} users",
+        "history": "rolls forward: everything before the request"
+        if config.history == "rolling"
+        else "frozen where the test part begins",
+        "request-safe": "on: events of one request or instant never see each other"
+        if facts["schema"]["request_safe"]
+        else "off, in training too: ties are ordered by file",
+        "history in the ranking": "removed" if removed else "kept",
+        "ranking": "the whole catalogue; an item tied with the target counts half; what cannot be scored is a miss",
+        "intervals": f"95 %, bootstrap over users, {config.bootstrap_samples} samples",
+    }

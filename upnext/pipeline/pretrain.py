@@ -1,0 +1,137 @@
+"""Pretrain: event log -> model. Neural models are trained; counting models are counted."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from upnext.base.artifacts import Artifact, Draft, Workspace
+from upnext.base.batches import Events, SequenceBatch
+from upnext.base.configuration import Config
+from upnext.base.errors import BadConfig
+from upnext.evaluation.cases import find_cases
+from upnext.evaluation.ranking import Histories, rank_cases, retriever_scores
+from upnext.events.log import EventLog
+from upnext.events.split import TRAIN, VALIDATION
+from upnext.metrics.ranking import ndcg
+from upnext.models.build import AnyModel, ModelConfig, save_model
+from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
+from upnext.models.sasrec import SASRec, SASRecConfig
+from upnext.objectives.next_item import TARGET, NextItemPrediction
+from upnext.training.loop import TrainingConfig, train
+
+__all__ = ["PretrainConfig", "run"]
+
+
+class PretrainConfig(Config):
+    """One model: what it is and, if it is trained by gradients, how."""
+
+    model: ModelConfig
+    training: TrainingConfig = TrainingConfig()
+    validation_cases: int = 2000
+    """How many validation cases the early stopping looks at, drawn once."""
+
+
+def run(config: PretrainConfig, workspace: Workspace, name: str) -> Artifact:
+    """Train the model that the configuration calls `name`; up to date ones are found, not trained again."""
+    parent = workspace.current("log")
+    settings = config.model_dump(mode="json")
+    schema = parent.manifest["schema"]
+    artifact = workspace.find("model", settings, [parent], schema)
+    if artifact is None:
+        log = EventLog.open(parent.folder / "log")
+        part = np.load(parent.folder / "split.npy")
+        num_items = int(parent.manifest["metrics"]["num_items"])
+        with workspace.build("model", settings, [parent], schema) as draft:
+            model = _fit(config, log, part, num_items, draft, name)
+            save_model(model, draft.folder)
+        artifact = workspace.find("model", settings, [parent], schema)
+        assert artifact is not None
+    workspace.use(f"model-{name}", artifact)
+    return artifact
+
+
+def _fit(
+    config: PretrainConfig, log: EventLog, part: NDArray[np.int8], num_items: int, draft: Draft, name: str
+) -> AnyModel:
+    rows, events = log.in_view(config.model.view)
+    trained_rows = part[rows] == TRAIN
+    items, times_ms = events.item[trained_rows], events.time_ms[trained_rows]
+    match config.model:
+        case PopularConfig():
+            return Popular.fit(config.model, items, num_items)
+        case RecentlyPopularConfig():
+            if not log.schema.has_times:
+                raise BadConfig(f"pretrain.{name}: recently_popular needs times; this log has only an order: remove it")
+            return RecentlyPopular(config.model, num_items, items, times_ms)
+        case SASRecConfig():
+            torch.manual_seed(config.training.seed)
+            trained = torch.from_numpy(np.bincount(items, minlength=num_items) > 0)
+            model = SASRec(config.model, trained)
+            _train(model, config, log, part, events.take(trained_rows), rows[trained_rows], draft, name)
+            return model
+
+
+def _train(
+    model: SASRec,
+    config: PretrainConfig,
+    log: EventLog,
+    part: NDArray[np.int8],
+    events: Events,
+    rows: NDArray[np.int64],
+    draft: Draft,
+    name: str,
+) -> None:
+    chunks = Chunks.cut(events.without_columns(), np.searchsorted(rows, log.offsets), model.max_length)
+    cases = find_cases(log, part, VALIDATION, model.view)
+    chosen = np.random.default_rng(0).permutation(len(cases))[: config.validation_cases]
+    cases = cases.take(np.sort(chosen))
+    if not len(cases):
+        raise BadConfig("the validation part holds no event of the model's view; make prepare.split.validation longer")
+    histories = Histories(log, model.view)
+    scores = retriever_scores(model, log, cases, len(model.trained))
+
+    def validate() -> dict[str, float]:
+        (ranking,) = rank_cases(
+            scores, cases, histories, len(model.trained), k=10, remove_history=(False,), max_length=model.max_length
+        )
+        return {"ndcg@10": float(ndcg(ranking.ranks, cases.case, len(cases), 10).mean())}
+
+    result = train(model, NextItemPrediction(model), chunks, validate, config.training, draft.folder, label=name)
+    draft.metrics |= asdict(result) | {"parameters": sum(p.numel() for p in model.parameters())}
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Training histories cut into non-overlapping chunks, the last one full: `TrainingData` for the loop."""
+
+    events: Events
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    user_starts: NDArray[np.int64]
+
+    @classmethod
+    def cut(cls, events: Events, offsets: NDArray[np.int64], max_length: int) -> "Chunks":
+        """Cut each user's events, `offsets` (U+1,), from the end into chunks of at most `max_length`."""
+        counts = -(-np.diff(offsets) // max_length)
+        user = np.repeat(np.arange(len(counts)), counts)
+        from_end = np.cumsum(counts)[user] - 1 - np.arange(len(user))
+        ends = offsets[1:][user] - from_end * max_length
+        starts = np.maximum(ends - max_length, offsets[:-1][user])
+        return cls(events, starts, ends, offsets[:-1][user])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(R,) events per chunk."""
+        return self.ends - self.starts
+
+    def batch(self, rows: NDArray[np.int64]) -> SequenceBatch:
+        """Gather chunks; the view `target` marks all events but those that a cut left without any history.
+
+        The start token stands for a new user, so it must not learn from the middle of a history.
+        """
+        batch = self.events.batch(self.starts[rows], self.ends[rows])
+        is_whole = torch.from_numpy(self.starts[rows] == self.user_starts[rows])
+        targets = batch.mask & (is_whole[:, None] | (batch.num_visible > 0))
+        return SequenceBatch(**(vars(batch) | {"views": {**batch.views, TARGET: targets}}))

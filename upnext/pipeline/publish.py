@@ -1,0 +1,82 @@
+"""Publish: models -> release, everything a server needs in one folder."""
+
+import numpy as np
+
+from upnext.base.artifacts import Artifact, Draft, Workspace
+from upnext.base.errors import BadConfig
+from upnext.events.log import EventLog
+from upnext.features.catalogue import Catalogue
+from upnext.features.vocabulary import Vocabulary
+from upnext.models.build import load_model, save_model
+from upnext.models.popularity import RecentlyPopular
+from upnext.serving.histories import pack_history
+from upnext.serving.release import ReleaseSettings
+from upnext.store.embedded import LmdbStore
+
+__all__ = ["ReleaseSettings", "run"]
+
+_USERS_PER_WRITE = 2000
+
+
+def run(config: ReleaseSettings, workspace: Workspace) -> Artifact:
+    """Publish a release; an up to date one is found, not written again."""
+    log = workspace.current("log")
+    names = dict.fromkeys([config.retriever, *([config.popular] if config.popular else [])])
+    parents = [log, *(workspace.current(f"model-{name}") for name in names)]
+    settings = config.model_dump(mode="json")
+    schema = log.manifest["schema"]
+    artifact = workspace.find("release", settings, parents, schema)
+    if artifact is None:
+        with workspace.build("release", settings, parents, schema) as draft:
+            _publish(config, log, dict(zip(names, parents[1:], strict=True)), draft)
+        artifact = workspace.find("release", settings, parents, schema)
+        assert artifact is not None
+    workspace.use("release", artifact)
+    return artifact
+
+
+def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, Artifact], draft: Draft) -> None:
+    log = EventLog.open(log_artifact.folder / "log")
+    _check(config, log)
+    (draft.folder / "release.json").write_text(config.model_dump_json(indent=1))
+    (draft.folder / "schema.json").write_text(log.schema.model_dump_json(indent=1))
+    Catalogue.load(log_artifact.folder).save(draft.folder)
+    for vocabulary in log_artifact.folder.glob("*.vocabulary.arrow"):
+        (draft.folder / vocabulary.name).write_bytes(vocabulary.read_bytes())
+    for name, artifact in models.items():
+        model = load_model(artifact.folder)
+        if isinstance(model, RecentlyPopular):  # what is popular now counts the whole log, not its training part
+            _, events = log.in_view(model.view)
+            model = RecentlyPopular(model.config, model.num_items, events.item, events.time_ms)
+        save_model(model, draft.folder / "models" / name)
+    _write_histories(log, Vocabulary.load(log_artifact.folder / "users.vocabulary.arrow"), draft)
+
+
+def _write_histories(log: EventLog, users: Vocabulary, draft: Draft) -> None:
+    folder = draft.folder / "histories"
+    folder.mkdir()
+    store = LmdbStore(folder)
+    events = log.events
+    present = np.flatnonzero(np.diff(log.offsets))
+    for begin in range(0, len(present), _USERS_PER_WRITE):
+        store.put(
+            dict(
+                pack_history(users.external(int(user)), events.take(slice(log.offsets[user], log.offsets[user + 1])))
+                for user in present[begin : begin + _USERS_PER_WRITE]
+            )
+        )
+    store.close()
+    (folder / "lock.mdb").unlink(missing_ok=True)
+    draft.metrics |= {"num_users": len(present), "num_items": int(log.rows.item.max()) - 1}
+
+
+def _check(config: ReleaseSettings, log: EventLog) -> None:
+    log.in_view(config.view)  # raises for an unknown view
+    if config.hide is not None:
+        log.schema.select(config.hide, log.rows.columns)
+    for action, feedback in config.actions.items():
+        for name in feedback:
+            if name not in log.schema.feedback:
+                raise BadConfig(
+                    f"publish.actions.{action} posts the feedback {name!r}; the log has {sorted(log.schema.feedback)}"
+                )

@@ -1,0 +1,65 @@
+"""Serve: release -> HTTP service and page."""
+
+import socket
+from collections.abc import Callable
+from typing import Annotated
+
+import uvicorn
+from pydantic import Field
+
+from upnext.base.artifacts import Artifact, Workspace
+from upnext.base.configuration import Config
+from upnext.base.errors import BadConfig
+from upnext.serving.app import create_app
+from upnext.serving.service import Service
+
+__all__ = ["ServeConfig", "run"]
+
+
+class ServeConfig(Config):
+    """Where the service listens, and what it may use."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """0 takes any free port."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """Threads of one model call."""
+
+
+def run(config: ServeConfig, workspace: Workspace, announce: Callable[[str], None]) -> Artifact:
+    """Serve the current release until interrupted.
+
+    Args:     announce: called with the page's address once requests are answered.
+    Returns:  the release that was served.
+    Raises:   BadConfig: the address cannot be taken.
+    """
+    release = workspace.current("release")
+    listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        listener.close()
+        raise BadConfig(
+            f"cannot listen on {config.host}:{config.port}: {error.strerror}; choose another with --set serve.port=0"
+        ) from None
+    with listener:
+        service = Service(release.folder, workspace.root / "live", config.threads)
+        app = create_app(service)
+        settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        server = _AnnouncingServer(settings, lambda: announce(f"http://{config.host}:{listener.getsockname()[1]}/"))
+        server.run(sockets=[listener])
+    return release
+
+
+class _AnnouncingServer(uvicorn.Server):
+    """A server that says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._announce()

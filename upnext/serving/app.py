@@ -1,0 +1,248 @@
+"""HTTP: routes, their answers, and every error as JSON with a sentence that helps.
+
+GET  /                        the page
+GET  /v1/recommendations      rows for a user
+POST /v1/events               what people did
+GET  /v1/items/{item_id}      one item
+GET  /v1/users                users by name, /v1/users/{user_id}/history what one of them did
+GET  /v1/service, /health     what runs here, and whether it is well
+"""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from litestar import Litestar, Request, Response, get, post
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.params import Parameter
+from litestar.response import File
+from litestar.static_files import create_static_files_router
+
+import upnext
+from upnext.base.errors import BadRequest, NotFound, UserError
+from upnext.base.ids import FIRST, UNKNOWN
+from upnext.base.schema import feedback_column
+from upnext.serving.intake import PostedEvents, check_context, check_event, check_user
+from upnext.serving.recommend import Query
+from upnext.serving.service import Service
+
+__all__ = ["create_app"]
+
+_PAGE = Path(__file__).parent / "page"
+_MAX_K = 200
+_MAX_EVENTS = 1000
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+AnyRequest = Request[Any, Any, State]
+
+
+def _service(request: AnyRequest) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+@get("/", include_in_schema=False)
+async def home() -> File:
+    """The page."""
+    return File(path=_PAGE / "index.html", media_type="text/html", content_disposition_type="inline")
+
+
+@get("/health")
+async def health(request: AnyRequest) -> dict[str, Any]:
+    """Whether the service is well, and which release it runs."""
+    service = _service(request)
+    return {"status": "ok", "release": service.release.name, "version": upnext.__version__}
+
+
+@get("/v1/service")
+async def describe(request: AnyRequest) -> dict[str, Any]:
+    """What the page needs to know: title, actions, sizes."""
+    release = _service(request).release
+    return {
+        "title": release.settings.title,
+        "release": release.name,
+        "actions": [
+            {"name": name, "label": name.replace("_", " ").capitalize(), "feedback": feedback}
+            for name, feedback in release.settings.actions.items()
+        ],
+        "num_items": len(release.catalogue) - FIRST,
+        "num_users": len(release.users) - FIRST,
+        "contexts": release.schema.contexts,
+        "feedback": release.schema.feedback,
+    }
+
+
+@get("/v1/recommendations")
+async def recommendations(
+    request: AnyRequest,
+    user_id: Annotated[str, Parameter(description="any id; an unknown one is a new visitor")],
+    k: Annotated[int, Parameter(ge=1, le=_MAX_K, description="items per row")] = 20,
+) -> dict[str, Any]:
+    """Rows for a user. Any other parameter is a context of the request: `surface=home`."""
+    service = _service(request)
+    release = service.release
+    contexts = {name: value for name, value in request.query_params.items() if name not in ("user_id", "k")}
+    query = Query(
+        user_id=check_user(release.users.parse(user_id)),
+        time_ms=time.time_ns() // 1_000_000,
+        k=k,
+        context=check_context(contexts, release, "the query"),
+    )
+    page, latency_ms = await service.recommend(query)
+    request_id = f"{query.time_ms:x}"
+    return {
+        "user_id": page.user_id,
+        "is_known": page.is_known,
+        "release": release.name,
+        "latency_ms": round(latency_ms, 3),
+        "rows": [
+            {
+                "name": row.name,
+                "title": row.title,
+                "reason": row.reason,
+                "request_id": f"{request_id}-{number}",
+                "items": [
+                    release.catalogue.describe(item) | {"score": score, "position": position}
+                    for position, (item, score) in enumerate(zip(row.items, row.scores, strict=True))
+                ],
+            }
+            for number, row in enumerate(page.rows)
+        ],
+    }
+
+
+@post("/v1/events")
+async def events(request: AnyRequest) -> dict[str, Any]:
+    """Take events. They are on disk before the answer, and change the next recommendation."""
+    service = _service(request)
+    try:
+        body = msgspec.json.decode(await request.body(), type=PostedEvents)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"the body does not fit: {error}; post {_EXAMPLE}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not JSON: {error}; post {_EXAMPLE}") from None
+    if not 1 <= len(body.events) <= _MAX_EVENTS:
+        raise BadRequest(f"the body has {len(body.events)} events; post 1 to {_MAX_EVENTS} at a time")
+    checked = [check_event(event, service.release, f"events[{number}]") for number, event in enumerate(body.events)]
+    await service.accept(checked)
+    return {"accepted": len(checked), "event_ids": [event.event_id for event in checked]}
+
+
+_EXAMPLE = '{"events": [{"user_id": "u1", "item_id": "i1", "feedback": {}}]}'
+
+
+@get("/v1/items/{item_id:str}")
+async def item(request: AnyRequest, item_id: str) -> dict[str, Any]:
+    """One item of the catalogue."""
+    catalogue = _service(request).release.catalogue
+    dense = catalogue.vocabulary.dense(catalogue.vocabulary.parse(item_id))
+    if dense == UNKNOWN:
+        raise NotFound(f"no item {item_id!r} in the catalogue of {len(catalogue) - FIRST:,} items; check its id")
+    return catalogue.describe(dense)
+
+
+@get("/v1/users")
+async def users(
+    request: AnyRequest, search: str = "", limit: Annotated[int, Parameter(ge=1, le=1000)] = 50
+) -> dict[str, Any]:
+    """Users of the log whose id contains the text, in the order of their first event."""
+    service = _service(request)
+    wanted = search.casefold()
+    found = [user for user in service.release.users.ids if wanted in str(user).casefold()][:limit]
+    counts = [len(past) for past, _ in service.histories.read(found)]
+    return {"users": [{"user_id": user, "num_events": count} for user, count in zip(found, counts, strict=True)]}
+
+
+@get("/v1/users/{user_id:str}/history")
+async def history(
+    request: AnyRequest, user_id: str, limit: Annotated[int, Parameter(ge=1, le=1000)] = 50
+) -> dict[str, Any]:
+    """What a user chose, the latest first; an unknown user has an empty history."""
+    service = _service(request)
+    release = service.release
+    user = check_user(release.users.parse(user_id))
+    ((past, num_live),) = service.histories.read([user])
+    view = release.settings.view
+    is_live = past.time_ms >= np.sort(past.time_ms)[len(past) - num_live] if num_live else np.zeros(len(past), bool)
+    # What was shown but not chosen is no history to a person; what was posted here always is.
+    rows = np.flatnonzero(is_live if view == "all" else past.views[view] | is_live)
+    if view == "all":
+        rows = np.arange(len(past))
+    return {
+        "user_id": user,
+        "num_events": len(rows),
+        "events": [
+            {
+                "item": release.catalogue.describe(int(past.item[row])),
+                "time_ms": int(past.time_ms[row]),
+                "feedback": {
+                    name: round(float(past.columns[feedback_column(name)].values[row]), 4)
+                    for name in release.schema.feedback
+                    if past.columns[feedback_column(name)].observed[row]
+                },
+                "is_live": bool(is_live[row]),
+            }
+            for row in rows[::-1][:limit]
+        ],
+    }
+
+
+def _error(kind: str, message: str, status: int) -> Response[Any]:
+    return Response({"error": {"kind": kind, "message": message}}, status_code=status, media_type="application/json")
+
+
+def _on_user_error(request: AnyRequest, error: UserError) -> Response[Any]:
+    return _error(type(error).__name__, str(error), 404 if isinstance(error, NotFound) else 400)
+
+
+def _on_http_error(request: AnyRequest, error: HTTPException) -> Response[Any]:
+    details = [f"{part.get('key', '')}: {part.get('message', '')}" for part in _extra(error)]
+    message = "; ".join([error.detail, *details])
+    if error.status_code == 404:
+        message = f"nothing is served at {request.url.path}; see /schema for what is"
+    return _error("NotFound" if error.status_code == 404 else "BadRequest", message, error.status_code)
+
+
+def _extra(error: HTTPException) -> list[dict[str, Any]]:
+    return [part for part in error.extra if isinstance(part, dict)] if isinstance(error.extra, list) else []
+
+
+def create_app(service: Service) -> Litestar:
+    """Build the application around a service; the service is closed with it."""
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            service.close()
+
+    return Litestar(
+        route_handlers=[
+            home,
+            health,
+            describe,
+            recommendations,
+            events,
+            item,
+            users,
+            history,
+            create_static_files_router(path="/page", directories=[_PAGE]),
+        ],
+        exception_handlers={UserError: _on_user_error, HTTPException: _on_http_error},
+        response_headers=_HEADERS,
+        openapi_config=OpenAPIConfig(title=service.release.settings.title, version=upnext.__version__),
+        state=State({"service": service}),
+        lifespan=[lifespan],
+        request_max_body_size=1_000_000,
+    )

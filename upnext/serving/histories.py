@@ -1,0 +1,139 @@
+"""Histories: what a user did, as the release knows it and as it was posted since.
+
+A release holds its users' events by dense id, as arrays. What is posted later lies in the live store by external id,
+so that it outlives the release and means the same to the next one.
+"""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from upnext.base.batches import CORE, Events, FlatColumn
+from upnext.base.ids import ExternalId, stable_hash
+from upnext.base.protocols import Store
+from upnext.base.schema import Schema, context_column, feedback_column
+from upnext.serving.release import Release
+
+__all__ = ["Histories", "LiveEvent", "pack_history"]
+
+_HISTORY, _LIVE = b"h/", b"e/"
+
+
+class LiveEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One event as a client posted it."""
+
+    user_id: ExternalId
+    item_id: ExternalId
+    time_ms: int
+    event_id: str
+    request_id: str | None = None
+    position: int | None = None
+    context: dict[str, str | float] = {}
+    feedback: dict[str, float] = {}
+
+    def key(self) -> bytes:
+        """Its place in the live store: by user, then by event id, so that a repeated post changes nothing."""
+        return _LIVE + _user_key(self.user_id) + stable_hash(self.event_id).to_bytes(8, "big", signed=True)
+
+
+def new_event_id() -> str:
+    """An id for an event whose client gave none."""
+    return secrets.token_hex(12)
+
+
+def _user_key(user_id: ExternalId) -> bytes:
+    return stable_hash(user_id).to_bytes(8, "big", signed=True)
+
+
+def pack_history(user_id: ExternalId, events: Events) -> tuple[bytes, bytes]:
+    """Turn one user's events into a key and a value of a release's store."""
+    packed: dict[str, Any] = {name: np.ascontiguousarray(getattr(events, name)).tobytes() for name in CORE}
+    for name, column in events.columns.items():
+        packed[name] = [column.values.dtype.str, column.values.tobytes(), column.observed.tobytes()]
+    return _HISTORY + _user_key(user_id), msgspec.msgpack.encode(packed)
+
+
+def _unpack(value: bytes, schema: Schema) -> Events:
+    packed = msgspec.msgpack.decode(value)
+    columns = {
+        name: FlatColumn(np.frombuffer(part[1], part[0]), np.frombuffer(part[2], np.bool_))
+        for name, part in packed.items()
+        if name not in CORE
+    }
+    core = {name: np.frombuffer(packed[name], np.int64) for name in CORE}
+    return Events(**core, columns=columns, views=schema.select_views(columns))
+
+
+class Histories:
+    """Reads users' events: those of a release, then those posted since, in the order of time.
+
+    Args:     live: the live store, or None to see the release alone.
+    """
+
+    def __init__(self, release: Release, live: Store | None) -> None:
+        self.release = release
+        self.live = live
+
+    def read(self, user_ids: Sequence[ExternalId]) -> list[tuple[Events, int]]:
+        """Each user's events in time order, and how many of them were posted since the release."""
+        stored = self.release.histories.get([_HISTORY + _user_key(user) for user in user_ids])
+        return [self._join(value, self._posted(user)) for user, value in zip(user_ids, stored, strict=True)]
+
+    def posted(self) -> list[LiveEvent]:
+        """Every event of the live store, in the order of time."""
+        values = self.live.scan(_LIVE) if self.live is not None else iter(())
+        return sorted((msgspec.msgpack.decode(value, type=LiveEvent) for _, value in values), key=_moment)
+
+    def _posted(self, user_id: ExternalId) -> list[LiveEvent]:
+        if self.live is None:
+            return []
+        values = self.live.scan(_LIVE + _user_key(user_id))
+        return sorted((msgspec.msgpack.decode(value, type=LiveEvent) for _, value in values), key=_moment)
+
+    def _join(self, stored: bytes | None, posted: list[LiveEvent]) -> tuple[Events, int]:
+        schema = self.release.schema
+        live = self.as_events(posted)
+        if stored is None:
+            return live, len(live)
+        released = _unpack(stored, schema)
+        if not posted:
+            return released, 0
+        both = Events.concatenate([released, live])
+        return both.take(np.argsort(both.time_ms, kind="stable")), len(live)
+
+    def as_events(self, posted: list[LiveEvent]) -> Events:
+        """Posted events as arrays, with the views of the schema."""
+        schema, catalogue = self.release.schema, self.release.catalogue
+        columns = {feedback_column(name): _column([e.feedback.get(name) for e in posted]) for name in schema.feedback}
+        for name in schema.contexts:
+            values = [event.context.get(name) for event in posted]
+            vocabulary = self.release.contexts.get(name)
+            column = _column([None if v is None else _code(v, vocabulary) for v in values])
+            dtype = np.float32 if vocabulary is None else np.int64
+            columns[context_column(name)] = FlatColumn(column.values.astype(dtype), column.observed)
+        steps = np.arange(len(posted))
+        return Events(
+            item=np.array([catalogue.vocabulary.dense(event.item_id) for event in posted], np.int64),
+            item_hash=np.array([stable_hash(event.item_id) for event in posted], np.int64),
+            time_ms=np.array([event.time_ms for event in posted], np.int64),
+            order=steps,
+            request=steps,
+            columns=columns,
+            views=schema.select_views(columns),
+        )
+
+
+def _moment(event: LiveEvent) -> tuple[int, str]:
+    return event.time_ms, event.event_id
+
+
+def _code(value: str | float, vocabulary: Any) -> float:
+    return float(value) if vocabulary is None else vocabulary.dense(str(value))
+
+
+def _column(values: Sequence[float | None]) -> FlatColumn:
+    observed = np.array([value is not None for value in values], np.bool_)
+    return FlatColumn(np.array([0.0 if value is None else value for value in values], np.float32), observed)

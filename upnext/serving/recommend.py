@@ -1,0 +1,202 @@
+"""Recommend: histories and requests -> pages of rows. The server, the command line and tests all call this.
+
+1. read what each user did         2. encode it              3. decide what may be shown to whom
+4. retrieve per row                5. arrange: rows in order, no item twice
+
+Batch-first: one request is a batch of one. Shape letters: B queries, V catalogue, k answers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from upnext.base.batches import Column, Events, Request, State
+from upnext.base.ids import FIRST, PADDING, ExternalId
+from upnext.base.protocols import VectorRetriever
+from upnext.base.views import ALL
+from upnext.models.build import AnyModel
+from upnext.serving.histories import Histories
+from upnext.serving.release import Release
+
+__all__ = ["Page", "Query", "Row", "recommend"]
+
+FOR_YOU, POPULAR = "for-you", "popular"
+
+
+@dataclass(frozen=True)
+class Query:
+    """Who asks, when, how many items a row is to have, and in which context."""
+
+    user_id: ExternalId
+    time_ms: int
+    k: int = 20
+    context: Mapping[str, str | float] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a page: dense item ids with their scores, best first."""
+
+    name: str
+    title: str
+    reason: str
+    items: list[int]
+    scores: list[float]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The answer to a query. `is_known` says whether the user has a history."""
+
+    user_id: ExternalId
+    is_known: bool
+    rows: list[Row]
+
+
+def recommend(release: Release, histories: Histories, queries: Sequence[Query]) -> list[Page]:
+    """Answer queries.
+
+    Returns:  a page per query: the user's own row, what is popular now, then a row per collection.
+    """
+    pasts = [_before(events, query) for (events, _), query in zip(_read(histories, queries), queries, strict=True)]
+    request = _request(release, queries)
+    allowed = np.stack([_allowed(release, past) for past in pasts])
+    with torch.inference_mode():
+        state = _encode(release.retriever, pasts)
+        names, masks = _row_masks(release)
+        k = max(query.k for query in queries)
+        # Rows are retrieved together and arranged in order: each asks for enough to lose what came before it.
+        wanted = min(k * (len(names) + 1), len(release.catalogue))
+        items, scores = _retrieve(release, state, request, wanted, allowed, masks)
+        popular = _popular(release, pasts, request, 2 * k, allowed)
+    return [
+        _page(release, query, pasts[number], names, items[number], scores[number], popular[number])
+        for number, query in enumerate(queries)
+    ]
+
+
+def _read(histories: Histories, queries: Sequence[Query]) -> list[tuple[Events, int]]:
+    return histories.read([query.user_id for query in queries])
+
+
+def _before(events: Events, query: Query) -> Events:
+    """What lies strictly before the request; all of it, where the log has no clock."""
+    end = int(np.searchsorted(events.time_ms, query.time_ms))
+    return events if end == len(events) else events.take(slice(end))
+
+
+def _request(release: Release, queries: Sequence[Query]) -> Request:
+    context = {}
+    for name in release.schema.contexts:
+        values = [(query.context or {}).get(name) for query in queries]
+        vocabulary = release.contexts.get(name)
+        observed = torch.tensor([value is not None for value in values])
+        if vocabulary is None:
+            numbers = torch.tensor([float(value or 0.0) for value in values])
+        else:
+            numbers = torch.tensor([0 if value is None else vocabulary.dense(str(value)) for value in values])
+        context[f"context.{name}"] = Column(numbers, observed)
+    return Request(
+        time_ms=torch.tensor([query.time_ms for query in queries]),
+        user=torch.tensor([release.users.dense(query.user_id) for query in queries]),
+        context=context,
+    )
+
+
+def _allowed(release: Release, past: Events) -> NDArray[np.bool_]:
+    """(V,) bool: the items that the user may be shown."""
+    settings = release.settings
+    allowed = np.ones(len(release.catalogue), bool)
+    allowed[:FIRST] = False
+    if settings.exclude_history:
+        allowed[_in_view(past, settings.view)] = False
+    if settings.hide is not None:
+        allowed[past.item[release.schema.select(settings.hide, past.columns)]] = False
+    return allowed
+
+
+def _in_view(events: Events, view: str) -> NDArray[np.int64]:
+    return events.item if view == ALL else events.item[events.views[view]]
+
+
+def _encode(model: AnyModel, pasts: Sequence[Events]) -> State:
+    seen = [past if model.view == ALL else past.take(past.views[model.view]) for past in pasts]
+    ends = np.cumsum([len(events) for events in seen])
+    starts = np.maximum(ends - model.max_length, ends - [len(events) for events in seen])
+    return model.encode(Events.concatenate(seen).without_columns().batch(starts, ends))
+
+
+def _row_masks(release: Release) -> tuple[list[str], NDArray[np.bool_]]:
+    """The retriever's rows: everything, then each collection; (R, V) bool of what belongs to each."""
+    scorable = release.can_retrieve()
+    collections = release.catalogue.collections
+    return [FOR_YOU, *collections], np.stack([scorable, *(mask & scorable for mask in collections.values())])
+
+
+def _retrieve(
+    release: Release, state: State, request: Request, k: int, allowed: NDArray[np.bool_], masks: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The best k items per query and row: ids and scores (B, R, k)."""
+    B, R = len(allowed), len(masks)
+    per_row = (allowed[:, None] & masks).reshape(B * R, -1)
+    model = release.retriever
+    repeated = torch.arange(B).repeat_interleave(R)
+    if release.index is not None:
+        assert isinstance(model, VectorRetriever)
+        queries = model.query_vectors(state, request).numpy()
+        items, scores = release.index.search(queries[repeated.numpy()], k, per_row)
+        items = np.where(items < 0, PADDING, items)
+    else:
+        some = Request(request.time_ms[repeated], request.user[repeated])
+        best, values = model.top_k(state.take(repeated), some, k, torch.from_numpy(per_row))
+        items, scores = best.numpy(), values.numpy()
+    return items.reshape(B, R, k), scores.reshape(B, R, k)
+
+
+def _popular(
+    release: Release, pasts: Sequence[Events], request: Request, k: int, allowed: NDArray[np.bool_]
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]] | list[None]:
+    if release.popular is None:
+        return [None] * len(pasts)
+    state = _encode(release.popular, pasts)
+    items, scores = release.popular.top_k(state, request, k, torch.from_numpy(allowed))
+    return list(zip(items.numpy(), scores.numpy(), strict=True))
+
+
+def _page(
+    release: Release,
+    query: Query,
+    past: Events,
+    names: Sequence[str],
+    items: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    popular: tuple[NDArray[np.int64], NDArray[np.float32]] | None,
+) -> Page:
+    count = len(_in_view(past, release.settings.view))
+    retriever = release.settings.retriever
+    chosen = f"Ranked by {retriever} from {count} event{'' if count == 1 else 's'}"
+    reason = chosen if count else f"Nothing known yet: what {retriever} expects of a new visitor"
+    shown: set[int] = set()
+    rows = [_row(names[0], "For you", reason, items[0], scores[0], query.k, shown)]
+    if popular is not None:
+        rows.append(_row(POPULAR, "Popular now", "Most chosen lately", *popular, query.k, shown))
+    for number, name in enumerate(names[1:], 1):
+        rows.append(_row(name, name, reason, items[number], scores[number], query.k, shown))
+    return Page(query.user_id, count > 0, [row for row in rows if row.items])
+
+
+def _row(
+    name: str,
+    title: str,
+    reason: str,
+    items: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    k: int,
+    shown: set[int],
+) -> Row:
+    fresh = [(int(i), float(s)) for i, s in zip(items, scores, strict=True) if i != PADDING and int(i) not in shown][:k]
+    shown.update(item for item, _ in fresh)
+    return Row(name, title, reason, [item for item, _ in fresh], [score for _, score in fresh])

@@ -1,0 +1,108 @@
+"""A release: everything a server needs, in one immutable folder.
+
+release.json                    the settings below
+schema.json                     what events may hold
+items.arrow, *.vocabulary.arrow the catalogue and the numbering of users, items and contexts
+models/<name>/                  weights and configuration of each model
+histories/                      each user's events, a read-only store
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from upnext.base.artifacts import Artifact
+from upnext.base.configuration import Config, parse_config
+from upnext.base.errors import BadArtifact
+from upnext.base.protocols import Index, VectorRetriever
+from upnext.base.schema import Schema
+from upnext.base.views import ALL
+from upnext.features.catalogue import Catalogue
+from upnext.features.vocabulary import Vocabulary
+from upnext.index.exact import ExactIndex
+from upnext.models.build import AnyModel, load_model
+from upnext.store.embedded import LmdbStore
+
+__all__ = ["Release", "ReleaseSettings"]
+
+
+class ReleaseSettings(Config):
+    """What a release does with its models."""
+
+    title: str = "Upnext"
+    """What the page is called."""
+    retriever: str
+    """The model that chooses what a user is shown, by its name in [pretrain]."""
+    popular: str | None = None
+    """The model behind the row "Popular now", if there is to be one."""
+    view: str = ALL
+    """The events that count as chosen: their items are not recommended again, and `reason` counts them."""
+    exclude_history: bool = True
+    """Never recommend what the user chose before; switch it off where people repeat items."""
+    hide: str | None = None
+    """Never show a user an item that one of their events marks so: `dislike == 1`."""
+    actions: dict[str, dict[str, float]] = {"play": {}}
+    """The page's buttons, and the feedback that each posts: `play = { played = 1.0 }`."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release, loaded."""
+
+    name: str
+    settings: ReleaseSettings
+    schema: Schema
+    catalogue: Catalogue
+    users: Vocabulary
+    contexts: Mapping[str, Vocabulary]
+    retriever: AnyModel
+    index: Index | None
+    """Answers `top_k` for a retriever whose score is a dot product; None for others."""
+    popular: AnyModel | None
+    histories: LmdbStore
+
+    @classmethod
+    def load(cls, folder: Path) -> "Release":
+        """Load a release; every file is compared with its hash first.
+
+        Raises:   BadArtifact: a file is missing or was changed.
+        """
+        artifact = Artifact.open(folder, verify=True)
+        if artifact.kind != "release":
+            raise BadArtifact(f"{folder} is a {artifact.kind}, not a release; give the folder that publish made")
+        settings = parse_config(ReleaseSettings, json.loads((folder / "release.json").read_text()), "release.json")
+        schema = parse_config(Schema, json.loads((folder / "schema.json").read_text()), "schema.json")
+        catalogue = Catalogue.load(folder)
+        retriever = load_model(folder / "models" / settings.retriever)
+        return cls(
+            name=artifact.name,
+            settings=settings,
+            schema=schema,
+            catalogue=catalogue,
+            users=Vocabulary.load(folder / "users.vocabulary.arrow"),
+            contexts={
+                name: Vocabulary.load(folder / f"context.{name}.vocabulary.arrow")
+                for name, kind in schema.contexts.items()
+                if kind == "categorical"
+            },
+            retriever=retriever,
+            index=_index(retriever, catalogue) if isinstance(retriever, VectorRetriever) else None,
+            popular=load_model(folder / "models" / settings.popular) if settings.popular else None,
+            histories=LmdbStore(folder / "histories", is_read_only=True),
+        )
+
+    def can_retrieve(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """(V,) bool: the items that the retriever can score."""
+        if not isinstance(self.retriever, VectorRetriever):
+            return np.ones(len(self.catalogue), bool)
+        scorable: np.ndarray[tuple[int], np.dtype[np.bool_]] = self.retriever.can_score(self.catalogue.items).numpy()
+        return scorable
+
+
+def _index(retriever: VectorRetriever, catalogue: Catalogue) -> ExactIndex:
+    with torch.inference_mode():
+        return ExactIndex(retriever.item_vectors(catalogue.items).numpy())

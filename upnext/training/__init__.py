@@ -1,0 +1,1 @@
+"""Training: batches under a token budget, one loop, optimiser, schedule, checkpoints."""
