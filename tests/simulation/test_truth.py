@@ -21,8 +21,7 @@ def slow_sequence_effect(world: World, memory: list[int]) -> list[float]:
         total = 0.0
         for lag, x in lags:
             if world.next_part[x] == i:
-                weight = 0.4 + 0.6 * math.exp(-(lag - 1) / 8) if lag <= 24 else 0.4
-                total += (world.config.series_strength + 3) * weight
+                total += 2 * world.config.series_strength * (0.4 + 0.6 * math.exp(-(lag - 1) / 8))
             if lag <= 10 and world.creator[x] == world.creator[i]:
                 total += math.exp(-(lag - 1) / 4)
             if 20 <= lag <= 60 and world.kindred[x] == i:
@@ -56,8 +55,8 @@ def test_taste_and_utility_equal_their_formulas(service: Simulation) -> None:
     memory = random_memory(world, rng)
     users, device = np.array([0, 1, 2, 3, 4]), np.array([0, 1, 2, 3, 0])
     time_ms = config.start_ms + rng.integers(0, config.days * DAY_MS, 5)
-    value = utility(world, users, memory, time_ms, device)
     effect = sequence_effect(world, memory)
+    value = utility(world, users, effect, time_ms, device)
     for b in range(5):
         since = int(time_ms[b]) - config.start_ms
         hour, day = since % DAY_MS / HOUR_MS, since // DAY_MS
@@ -83,7 +82,7 @@ def test_taste_depends_on_the_hour_and_the_device(service: Simulation) -> None:
     tv, phone = np.zeros(50, dtype=np.int64), np.ones(50, dtype=np.int64)
 
     def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        return np.asarray((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
 
     at_noon = taste(world, users, noon, tv)
     by_hour = cosine(at_noon, taste(world, users, night, tv))
@@ -137,8 +136,10 @@ def test_expected_examination_is_close_to_what_is_sampled() -> None:
 def test_the_policy_shows_only_what_is_released(service: Simulation) -> None:
     world = service.world
     users = np.arange(4)
-    memory = np.full((4, MEMORY), world.num_items, dtype=np.int64)
-    odds = policy_probabilities(world, users, memory, np.full(4, world.config.start_ms), np.array([1, 1, 2, 2]))
+    nothing_watched = np.zeros((4, world.num_items), dtype=np.float32)
+    odds = policy_probabilities(
+        world, users, nothing_watched, np.full(4, world.config.start_ms), np.array([1, 1, 2, 2])
+    )
     np.testing.assert_allclose(odds.sum(axis=1), 1, atol=1e-5)
     hidden = np.isinf(world.appeal[0])
     assert hidden.any()

@@ -103,9 +103,12 @@ class Workspace:
         return self.root / "artifacts"
 
     def find(self, kind: str, config: Any, parents: Sequence[Artifact] = (), schema: str = "") -> Artifact | None:
-        """Find the artifact with this recipe, if it was made already."""
+        """Find the artifact with this recipe, if it was made already; one without a manifest has to be made again."""
         folder = self._artifacts / self._name(self._recipe(kind, config, parents, schema))
-        return Artifact.open(folder) if folder.is_dir() else None
+        try:
+            return Artifact.open(folder)
+        except BadArtifact:
+            return None
 
     @contextlib.contextmanager
     def build(self, kind: str, config: Any, parents: Sequence[Artifact] = (), schema: str = "") -> Iterator[Draft]:

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -107,17 +107,28 @@ def _problem(kind: type[Config], problem: Any) -> str:
 
 
 def _allowed_keys(kind: type[Config], location: Sequence[int | str]) -> str:
-    model: Any = kind
+    annotation: Any = kind
     for part in location[:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = _model_in(field.annotation) if field is not None else None
-        if model is None:
-            return "remove it or correct its spelling (docs/configuration.md lists the keys)"
-    return f"allowed here: {', '.join(sorted(model.model_fields))}"
+        annotation = _inside(annotation, part)
+    models = _models_in(annotation)
+    if len(models) != 1:
+        return "remove it or correct its spelling (docs/configuration.md lists the keys)"
+    return f"allowed here: {', '.join(sorted(models[0].model_fields))}"
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _inside(annotation: Any, part: int | str) -> Any:
+    """What a step of an error's location leads to: a value of a table or list, a field, or one kind of several."""
+    if get_origin(annotation) in (dict, list):
+        return get_args(annotation)[-1]
+    models = _models_in(annotation)
+    if len(models) == 1:
+        field = models[0].model_fields.get(str(part))
+        return None if field is None else field.annotation
+    kinds = {tag: m for m in models if "kind" in m.model_fields for tag in get_args(m.model_fields["kind"].annotation)}
+    return kinds.get(part)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    models = [model for part in getattr(annotation, "__args__", ()) if (model := _model_in(part)) is not None]
-    return models[0] if len(models) == 1 else None
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]

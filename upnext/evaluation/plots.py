@@ -4,6 +4,7 @@ Colours are drawn as marks (#000001 …) and then become the page's CSS variable
 and on dark ground. Model names are drawn as marks too: no name can be taken for mathematics or lack a glyph.
 """
 
+import html
 import io
 import math
 import re
@@ -17,13 +18,29 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Dot", "draw_curves", "draw_intervals", "scale_end"]
+__all__ = ["COLORS", "Dot", "curve_figures", "interval_figure", "printable"]
+
+COLORS = """\
+:root {
+  color-scheme: light dark;
+  --ground: #fbfaf8; --wash: #f0ede8; --ink: #24201c; --soft: #6c665f; --line: #e3dfd9; --accent: #a8481c;
+  --ok: #2f6b45; --ok-wash: #e4f0e7; --warning: #97340f; --warning-wash: #fbe5d9;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ground: #141317; --wash: #232227; --ink: #eceae6; --soft: #a19d97; --line: #34323a; --accent: #eaa46c;
+    --ok: #8fcfa6; --ok-wash: #1d3326; --warning: #ffab85; --warning-wash: #43231a;
+  }
+}
+"""
+"""The style sheet of the colours, for the page around the plots."""
 
 _INK, _SOFT, _LINE, _ACCENT, _GROUND = "#000001", "#000002", "#000003", "#000004", "#000005"
 _VARIABLES = {_INK: "--ink", _SOFT: "--soft", _LINE: "--line", _ACCENT: "--accent", _GROUND: "--ground"}
 _WIDTH = 440  # a plot's own unit is one CSS pixel: two stand side by side, one fills a phone
 _DASHES = ("-", "--", ":", "-.")
 _LONGEST_NAME = 20
+_NOT_DRAWN = ("epoch", "step", "seconds", "events_per_s")
 
 
 @dataclass(frozen=True)
@@ -37,27 +54,51 @@ class Dot:
     role: Literal["best", "model", "oracle"]
 
 
-def scale_end(dots: Sequence[Dot]) -> float:
-    """Where the scale of `draw_intervals` ends.
+def interval_figure(dots: Sequence[Dot], metric: str) -> str:
+    """Draw one metric of several models as a `<figure>`; without models, nothing."""
+    if not dots:
+        return ""
+    intervals = ", 95 % intervals" if any(dot.low is not None for dot in dots) else ""
+    arrow = "; ▸ lies beyond the scale" if any(dot.value > _scale_end(dots) for dot in dots) else ""
+    return _framed(f"<b>{metric}</b>{intervals}{arrow}", _draw_intervals(dots, f"{metric} of {len(dots)} models"))
 
-    Returns:  the largest end of an interval and some room. An oracle far beyond the models is left outside, where
-              it would press their intervals into points; it is then drawn at the edge as an arrow.
+
+def curve_figures(name: str, curve: Sequence[dict[str, Any]]) -> list[str]:
+    """Draw a model's training as `<figure>`s: the terms of its loss, and the validation metric that decides.
+
+    Args:     curve: a row per epoch with "epoch", counted from 0, each term as "…_loss", and the metric first among
+              the other figures. Epochs are shown counted from 1.
+    Returns:  up to two figures; none for what no row holds.
     """
-    ends = [_high(dot) for dot in dots if dot.role != "oracle"] or [_high(dot) for dot in dots]
-    largest = max(ends, default=0.0)
-    near = [_high(dot) for dot in dots if dot.role == "oracle" and _high(dot) <= 1.5 * largest]
-    return 1.04 * max([largest, *near]) or 1.0
+    keys = list(dict.fromkeys(key for row in curve for key in row))
+    losses = [key for key in keys if key.endswith("_loss")]
+    metrics = [key for key in keys if key not in (*losses, *_NOT_DRAWN)][:1]
+    figures = []
+    for chosen in (losses, metrics):
+        lines = {
+            key: [(r["epoch"] + 1, r[key]) for r in curve if math.isfinite(r.get(key, math.nan))] for key in chosen
+        }
+        lines = {key: line for key, line in lines.items() if line}
+        if lines:
+            best = max(lines[chosen[0]], key=lambda point: point[1])[0] if chosen is metrics else None
+            svg = _draw_curves(list(lines.values()), f"{name}, {', '.join(lines)} by epoch", marked_epoch=best)
+            dashes = ("", " (dashed)", " (dotted)", " (dash-dotted)")
+            caption = ", ".join(f"<b>{html.escape(key)}</b>{dash}" for key, dash in zip(lines, dashes, strict=False))
+            figures.append(_framed(f"{caption} by epoch", svg))
+    return figures
 
 
-def draw_intervals(dots: Sequence[Dot], label: str) -> str:
+def _draw_intervals(dots: Sequence[Dot], label: str) -> str:
     """Draw a line per model: a dot at its value, a whisker over its interval, and the value in figures.
 
     Args:     dots: top to bottom, at least one; label: what a screen reader says, and the prefix of the ids.
     Returns:  an `<svg>` element.
     """
+    from matplotlib.ticker import MaxNLocator
+
     names = [_shortened(dot.name) for dot in dots]
     left = 18 + 7 * max(len(name) for name in names)
-    end = scale_end(dots)
+    end = _scale_end(dots)
     start = min(_low(dot) for dot in dots)
     start = 0.0 if start < 0.5 * end else start - 0.15 * (end - start)
     with _style():
@@ -65,6 +106,8 @@ def draw_intervals(dots: Sequence[Dot], label: str) -> str:
         axes.set_xlim(start, end)
         axes.set_ylim(len(dots) - 0.4, -0.6)
         axes.set_yticks([])
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.ticklabel_format(axis="x", style="plain", useOffset=False)
         axes.grid(axis="x")
         beside: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center_baseline", "clip_on": False}
         for row, dot in enumerate(dots):
@@ -76,14 +119,14 @@ def draw_intervals(dots: Sequence[Dot], label: str) -> str:
                 continue
             axes.plot([_low(dot), _high(dot)], [row, row], color=color, linewidth=2, solid_capstyle="round")
             fill = _GROUND if dot.role == "oracle" else color
-            axes.plot([dot.value], [row], "o", color=color, markersize=7, markerfacecolor=fill, clip_on=False)
+            axes.plot([dot.value], [row], "o", color=color, markersize=6, markerfacecolor=fill, clip_on=False)
         return _inline(figure, label, {f"name{row}": name for row, name in enumerate(names)})
 
 
-def draw_curves(curves: Sequence[Sequence[tuple[int, float]]], label: str, *, marked_epoch: int | None = None) -> str:
+def _draw_curves(curves: Sequence[Sequence[tuple[int, float]]], label: str, *, marked_epoch: int | None = None) -> str:
     """Draw values over epochs; the first curve solid, the next ones dashed and dotted.
 
-    Args:     curves: (epoch, value) pairs, at least one in all; label: as for `draw_intervals`; marked_epoch: where
+    Args:     curves: (epoch, value) pairs, at least one in all; label: as for `_draw_intervals`; marked_epoch: where
               the first curve gets a dot and its value in figures.
     Returns:  an `<svg>` element.
     """
@@ -97,7 +140,7 @@ def draw_curves(curves: Sequence[Sequence[tuple[int, float]]], label: str, *, ma
         axes.margins(y=0.16)
         axes.grid(axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.ticklabel_format(style="plain", useOffset=False)
         for number, curve in enumerate(curves):
             x, y = [epoch for epoch, _ in curve], [value for _, value in curve]
@@ -110,6 +153,26 @@ def draw_curves(curves: Sequence[Sequence[tuple[int, float]]], label: str, *, ma
                 place: dict[str, Any] = {"xytext": (0, 9), "textcoords": "offset points", "ha": side, "va": "bottom"}
                 axes.annotate(f"{value:.4f}", (epoch, value), color=_ACCENT, **place)
         return _inline(figure, label, {})
+
+
+def _scale_end(dots: Sequence[Dot]) -> float:
+    """Where the scale ends: at the largest end of an interval, with some room.
+
+    An oracle far beyond the models is left outside, where it would press their intervals into points.
+    """
+    ends = [_high(dot) for dot in dots if dot.role != "oracle"] or [_high(dot) for dot in dots]
+    largest = max(ends, default=0.0)
+    near = [_high(dot) for dot in dots if dot.role == "oracle" and _high(dot) <= 1.5 * largest]
+    return 1.04 * max([largest, *near]) or 1.0
+
+
+def printable(text: str) -> str:
+    """Text without what no page can show: control characters and halves of letters."""
+    return "".join(letter if letter.isprintable() else " " if letter.isspace() else "�" for letter in text)
+
+
+def _framed(caption: str, svg: str) -> str:
+    return f"<figure><figcaption>{caption}</figcaption>{svg}</figure>"
 
 
 @contextmanager
@@ -180,7 +243,7 @@ def _inline(figure: "Figure", label: str, texts: dict[str, str]) -> str:
             element.text = texts.get(element.text or "", element.text)
     view_box = root.get("viewBox", "")
     root.attrib.clear()
-    root.attrib.update({"viewBox": view_box, "role": "img", "aria-label": label})
+    root.attrib.update({"viewBox": view_box, "role": "img", "aria-label": printable(label)})
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -197,4 +260,5 @@ def _high(dot: Dot) -> float:
 
 
 def _shortened(name: str) -> str:
+    name = printable(name)
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"

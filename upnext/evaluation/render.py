@@ -4,14 +4,14 @@ Models come in one order everywhere: the best NDCG at the first k first, the ora
 """
 
 import html
+import json
 import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from upnext.evaluation.plots import Dot, draw_curves, draw_intervals, scale_end
+from upnext.evaluation.plots import COLORS, Dot, curve_figures, interval_figure, printable
 from upnext.evaluation.report import Report
 
 __all__ = ["write_report"]
@@ -19,9 +19,8 @@ __all__ = ["write_report"]
 _ORACLE = "oracle"
 _BASELINES = ("popular", "recently_popular")
 _METRICS = {"hr": "HR", "ndcg": "NDCG", "mrr": "MRR", "recall": "Recall", "coverage": "Coverage"}
-_TREATMENTS = {True: "history removed from the ranking", False: "history kept in the ranking"}
+_TREATMENTS = {True: "History removed from the ranking", False: "History kept in the ranking"}
 _COSTS = {"parameters": "Parameters", "epochs": "Epochs", "seconds": "Seconds", "events_per_s": "Events/s"}
-_NOT_CURVES = ("epoch", "step", "seconds", "events_per_s")
 _NOTHING = "–"
 
 
@@ -93,7 +92,7 @@ class _Figures:
         columns = [self._column(removed, metric, k) for metric in metrics]
         counts = [f"{row[count]:,} {count}" for row in rows[:1] for count in ("cases", "users") if count in row]
         return _Table(
-            f"The first {k}" if k > 1 else "The first place",
+            f"Top {k}",
             ", ".join([_TREATMENTS[removed], *counts]),
             [f"{_METRICS[metric]}@{k}" for metric in metrics],
             {name: [column[row] for column in columns] for row, name in enumerate(self.models)},
@@ -104,12 +103,16 @@ class _Figures:
         widths = [high - low for _, low, high in found if low is not None and high is not None]
         digits = 3 if min(widths, default=1.0) >= 0.005 else 4  # more where three would hide the width
         values = [_number(value, 4) for value, _, _ in found]
-        rivals = [float(text) for name, text in zip(self.models, values, strict=True) if name != _ORACLE != _NOTHING != text]
-        cells = []
-        for name, text, (_, low, high) in zip(self.models, values, found, strict=True):
-            is_best = name != _ORACLE and text != _NOTHING and float(text) == max(rivals)
-            cells.append(_Cell(text, "" if low is None else f"[{_number(low, digits)}, {_number(high, digits)}]", is_best))
-        return cells
+        rivals = {value for name, value in zip(self.models, values, strict=True) if name != _ORACLE} - {_NOTHING}
+        best = max(rivals, key=float, default=None)
+        return [
+            _Cell(
+                value,
+                "" if low is None else f"[{_number(low, digits)}, {_number(high, digits)}]",
+                name != _ORACLE and value == best,
+            )
+            for name, value, (_, low, high) in zip(self.models, values, found, strict=True)
+        ]
 
 
 def _summary(report: Report, figures: _Figures) -> str:
@@ -117,7 +120,7 @@ def _summary(report: Report, figures: _Figures) -> str:
     dots = figures.dots(report.primary_history_removed, "ndcg", figures.ks[0]) if figures.ks else []
     models = [dot for dot in dots if dot.role != "oracle"]
     if not models:
-        return "No model was evaluated."
+        return "Nothing was evaluated."
     best = models[0]
     kinds = {name: entry.get("config", {}).get("model", {}).get("kind") for name, entry in report.models.items()}
     baselines = [dot for dot in models if kinds.get(dot.name) in _BASELINES]
@@ -156,11 +159,12 @@ def _costs(report: Report, figures: _Figures) -> tuple[list[str], dict[str, list
     """What each model took, in the order of the tables; columns that no model fills are left out."""
     names = sorted(report.models, key=lambda name: figures.models.index(name) if name in figures.models else math.inf)
     keys = [key for key in _COSTS if any(report.models[name].get(key) is not None for name in names)]
-    lines = {}
-    for name in names:
-        values = [report.models[name].get(key) for key in keys]
-        lines[name] = [_number(value, 1 if key == "seconds" and (value or 0) < 100 else 0) for key, value in zip(keys, values, strict=True)]
-    return [_COSTS[key] for key in keys], lines
+
+    def shown(name: str, key: str) -> str:
+        value = report.models[name].get(key)
+        return _number(value, 1 if key == "seconds" and (value or 0) < 100 else 0)
+
+    return [_COSTS[key] for key in keys], {name: [shown(name, key) for key in keys] for name in names}
 
 
 # --- Markdown --------------------------------------------------------------------------------------------------------
@@ -170,13 +174,10 @@ def _markdown(report: Report, figures: _Figures) -> str:
     blocks = [f"# {_plain(report.title)}", _plain(_summary(report, figures))]
     for removed in figures.treatments:
         if removed != report.primary_history_removed:
-            blocks.append(f"## The other way: {_TREATMENTS[removed]}")
+            blocks.append(f"## {_TREATMENTS[removed]}")
         for k in figures.ks:
             table = figures.table(removed, k)
-            lines = [
-                [_plain(_label(name)), *(f"**{c.value}** {c.interval}" if c.is_best else f"{c.value} {c.interval}" for c in cells)]
-                for name, cells in table.lines.items()
-            ]
+            lines = [[_plain(_label(name)), *map(_markdown_cell, cells)] for name, cells in table.lines.items()]
             level = "##" if removed == report.primary_history_removed else "###"
             blocks += [f"{level} {table.heading}", f"{table.note}.", _markdown_table(["Model", *table.columns], lines)]
     blocks += ["## Protocol", _markdown_list(report.protocol.items())]
@@ -185,8 +186,13 @@ def _markdown(report: Report, figures: _Figures) -> str:
     blocks += ["## Log", _markdown_list((name.replace("_", " "), value) for name, value in report.log.items())]
     columns, costs = _costs(report, figures)
     if columns:
-        blocks += ["## Cost", _markdown_table(["Model", *columns], [[_plain(name), *line] for name, line in costs.items()])]
+        lines = [[_plain(name), *line] for name, line in costs.items()]
+        blocks += ["## Cost", _markdown_table(["Model", *columns], lines)]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _markdown_cell(cell: _Cell) -> str:
+    return f"**{cell.value}** {cell.interval}" if cell.is_best else f"{cell.value} {cell.interval}"
 
 
 def _markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -200,116 +206,174 @@ def _markdown_list(statements: Iterable[tuple[str, str]]) -> str:
 
 def _plain(text: str) -> str:
     """Text in which Markdown and HTML find nothing to interpret; an underscore within a word is left alone."""
-    text = html.escape(_printable(text), quote=False)
-    return re.sub(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))", r"\\\1", text)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " if letter.isspace() else "�" for letter in text)
+    text = html.escape(printable(text), quote=False)
+    return re.sub(r"([\\*|]|(?<!\w)_|_(?!\w)|(?<=\])[(\[])", r"\\\1", text)
 
 
 # --- HTML ------------------------------------------------------------------------------------------------------------
 
 
 def _page(report: Report, figures: _Figures) -> str:
-    primary = report.primary_history_removed
-    warnings = sum(finding["level"] == "warning" for finding in report.audit)
-    plural = "s" if warnings > 1 else ""
+    num_warnings = sum(finding["level"] == "warning" for finding in report.audit)
+    alert = f"The audit has {num_warnings} warning{'s' if num_warnings > 1 else ''}"
+    summary = re.sub(r"(\[[\d.]+,) ", r"\1&nbsp;", _text(_summary(report, figures)))
     parts = [
         '<header><p class="eyebrow">Evaluation report</p>',
         f"<h1>{_text(report.title)}</h1>",
-        f'<p class="summary">{_text(_summary(report, figures))}</p>',
-        f'<p class="alert"><a href="#audit">The audit has {warnings} warning{plural}</a></p>' if warnings else "",
-        _facts(report.log),
-        "</header>",
+        f'<p class="summary">{summary}</p>',
+        f'<p><a class="level warning" href="#audit">{alert}</a></p>' if num_warnings else "",
+        '<dl class="facts">',
+        *(f"<div><dt>{_text(n.replace('_', ' '))}</dt><dd>{_text(fact)}</dd></div>" for n, fact in report.log.items()),
+        "</dl></header>",
     ]
-    for removed in figures.treatments:
-        title = "Quality" if removed == primary else "The other way: " + _TREATMENTS[removed]
-        tables = [_html_table(figures.table(removed, k)) for k in figures.ks]
-        plots = [_interval_plot(figures.dots(removed, "ndcg", k), k) for k in figures.ks] if removed == primary else []
-        parts += [f"<section><h2>{title}</h2>", *tables[:1], _grid(plots), *tables[1:], "</section>"]
-    curves = [_curve_plots(name, report) for name in figures.models if report.curves.get(name)]
-    if any(curves):
-        parts += ["<section><h2>Learning curves</h2>", *curves, "</section>"]
-    parts += ["<section><h2>Protocol</h2>", _definitions(report.protocol), "</section>"]
-    parts += ['<section id="audit"><h2>Audit</h2>', _findings(report.audit), "</section>"]
-    parts += [_cost_section(report, figures)]
-    return _FRAME.format(title=_text(report.title), style=_STYLE, body="\n".join(part for part in parts if part))
+    for removed in figures.treatments if figures.ks else []:
+        tables = [_quality_table(figures.table(removed, k)) for k in figures.ks]
+        if removed == report.primary_history_removed:
+            plots = [interval_figure(figures.dots(removed, "ndcg", k), f"NDCG@{k}") for k in figures.ks]
+            parts.append(_section("Quality", *tables[:1], _side_by_side(plots), *tables[1:]))
+        else:
+            parts.append(_section(_TREATMENTS[removed], *tables))
+    drawn = {name: curve_figures(name, report.curves[name]) for name in figures.models if name in report.curves}
+    curves = [f"<h3>{_text(name)}</h3>{_side_by_side(found)}" for name, found in drawn.items() if found]
+    note = '<p class="note">The dot marks the epoch whose weights were kept.</p>'
+    parts.append(_section("Learning curves", note, *curves) if curves else "")
+    parts.append(_section("Protocol", _definitions((_text(n), text) for n, text in report.protocol.items())))
+    findings = (
+        (f"{_level(finding['level'])}{_text(finding['check'])}", finding["message"]) for finding in report.audit
+    )
+    parts.append(_section("Audit", _definitions(findings)))
+    parts.append(_section("Cost", *_cost_parts(report, figures)) if report.models else "")
+    body = "\n".join(part for part in parts if part)
+    return _FRAME.format(title=_text(report.title), style=COLORS + _STYLE, body=body)
 
 
 def _text(text: str) -> str:
-    return html.escape(_printable(text))
+    return html.escape(printable(text))
 
 
-def _facts(facts: dict[str, str]) -> str:
-    items = [f"<div><dt>{_text(name.replace('_', ' '))}</dt><dd>{_text(text)}</dd></div>" for name, text in facts.items()]
-    return f'<dl class="facts">{"".join(items)}</dl>' if items else ""
+def _section(heading: str, *parts: str) -> str:
+    name = heading.lower().replace(" ", "-")
+    return "\n".join([f'<section id="{name}"><h2>{_text(heading)}</h2>', *filter(None, parts), "</section>"])
 
 
-def _definitions(statements: dict[str, str]) -> str:
-    return f"<dl>{''.join(f'<dt>{_text(name)}</dt><dd>{_text(text)}</dd>' for name, text in statements.items())}</dl>"
+def _definitions(statements: Iterable[tuple[str, str]]) -> str:
+    """A list of terms, which are HTML, and what they mean, which is text."""
+    items = ((term, re.sub("`([^`]+)`", r"<code>\1</code>", _text(text))) for term, text in statements)
+    return f'<dl class="terms">{"".join(f"<div><dt>{term}</dt><dd>{text}</dd></div>" for term, text in items)}</dl>'
 
 
-def _findings(findings: list[dict[str, Any]]) -> str:
-    items = [
-        f'<dt><span class="level {_text(finding["level"])}">{_text(finding["level"])}</span> {_text(finding["check"])}</dt>'
-        f"<dd>{_text(finding['message'])}</dd>"
-        for finding in findings
-    ]
-    return f"<dl>{''.join(items)}</dl>"
+def _level(level: str) -> str:
+    return f'<span class="level {_text(level)}">{_text(level)}</span>'
 
 
-def _html_table(table: _Table) -> str:
-    lines = []
-    for name, cells in table.lines.items():
-        figures = [
-            f"<td><{'b' if cell.is_best else 'span'}>{cell.value}</{'b' if cell.is_best else 'span'}>"
-            + (f" <small>{cell.interval}</small>" if cell.interval else "") + "</td>"
-            for cell in cells
-        ]
-        lines.append((name, "".join(figures)))
-    return f"<h3>{_text(table.heading)}</h3>" + _grid_table(table.columns, lines, table.note)
+def _quality_table(table: _Table) -> str:
+    def shown(cell: _Cell) -> str:
+        tag = "b" if cell.is_best else "span"
+        return f"<{tag}>{cell.value}</{tag}>" + (f" <small>{cell.interval}</small>" if cell.interval else "")
+
+    lines = {name: [shown(cell) for cell in cells] for name, cells in table.lines.items()}
+    return f"<h3>{_text(table.heading)}</h3>" + _html_table(table.columns, lines, table.note)
 
 
-def _grid_table(columns: list[str], lines: Iterable[tuple[str, str]], note: str) -> str:
+def _html_table(columns: list[str], lines: dict[str, list[str]], note: str) -> str:
+    """A table in a frame of its own, which scrolls where the page is narrow; cells are HTML."""
     head = "".join(f'<th scope="col">{_text(column)}</th>' for column in columns)
     body = [
-        f'<tr{" class=oracle" if name == _ORACLE else ""}><th scope="row">{_text(_label(name))}</th>{cells}</tr>'
-        for name, cells in lines
+        f'<tr class="{"oracle" if name == _ORACLE else "model"}"><th scope="row">{_text(_label(name))}</th>'
+        f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        for name, cells in lines.items()
     ]
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{_text(note)}"><table><caption>{_text(note)}</caption>'
-        f'<thead><tr><th scope="col">Model</th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+        f'<p class="note">{_text(note)}</p><div class="wide" tabindex="0" role="region" aria-label="{_text(note)}">'
+        f'<table><thead><tr><th scope="col">Model</th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
     )
 
 
-def _grid(plots: list[str]) -> str:
+def _side_by_side(plots: list[str]) -> str:
     return f'<div class="plots">{"".join(plots)}</div>' if any(plots) else ""
 
 
-def _interval_plot(dots: list[Dot], k: int) -> str:
-    if not dots:
-        return ""
-    dots = [Dot(_printable(dot.name), dot.value, dot.low, dot.high, dot.role) for dot in dots]
-    note = "; the arrow lies beyond the scale" if any(dot.value > scale_end(dots) for dot in dots) else ""
-    intervals = " with 95 % intervals" if any(dot.low is not None for dot in dots) else ""
-    svg = draw_intervals(dots, f"NDCG@{k} of {len(dots)} models")
-    return f"<figure><figcaption><b>NDCG@{k}</b>{intervals}{note}</figcaption>{svg}</figure>"
+def _cost_parts(report: Report, figures: _Figures) -> list[str]:
+    columns, costs = _costs(report, figures)
+    note = "What training took; models that are counted have no such figures"
+    parts = [_html_table(columns, costs, note)] if columns else []
+    for name in costs:
+        if "config" in report.models[name]:
+            config = json.dumps(report.models[name]["config"], indent=2, ensure_ascii=False)
+            parts.append(
+                f"<details><summary>Configuration of {_text(name)}</summary><pre>{html.escape(config)}</pre></details>"
+            )
+    return parts
 
 
-def _curve_plots(name: str, report: Report) -> str:
-    """Two plots: the terms of the loss, and the validation metric that decides, its best epoch marked (from 1)."""
-    curve = report.curves[name]
-    keys = list(dict.fromkeys(key for row in curve for key in row))
-    losses = [key for key in keys if key.endswith("_loss")]
-    metrics = [key for key in keys if key not in (*losses, *_NOT_CURVES)][:1]
-    plots = []
-    for chosen, is_metric in ((losses, False), (metrics, True)):
-        lines = [[(row["epoch"] + 1, row[key]) for row in curve if math.isfinite(row.get(key, math.nan))] for key in chosen]
-        if not any(lines):
-            continue
-        best = max(lines[0], key=lambda point: point[1])[0] if is_metric and lines[0] else None
-        svg = draw_curves(lines, f"{_printable(name)}: {', '.join(chosen)} by epoch", marked_epoch=best)
-        what = ", ".join(f"{key} ({style})" for key, style in zip(chosen, ("solid", "dashed", "dotted"))) if len(chosen) > 1 else chosen[0]
-        plots.append(f"<figure><figcaption><b>{_text(what)}</b> by epoch</figcaption>{svg}</figure>")
-    return f"<h3>{_text(name)}</h3>{_grid(plots)}" if plots else ""
+_FRAME = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<link rel="icon" href="data:,">
+<title>{title}: evaluation</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+_STYLE = """\
+:root { font: 400 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+*, *::before, *::after { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink); -webkit-text-size-adjust: 100%; }
+main { max-width: 62rem; margin: 0 auto; padding: clamp(1.5rem, 5vw, 4rem) clamp(1rem, 4vw, 2.5rem); }
+h1, h2, h3, p, dl, dd, figure { margin: 0; }
+h1 { font-size: clamp(1.9rem, 5vw, 2.6rem); line-height: 1.15; letter-spacing: -0.02em; overflow-wrap: anywhere; }
+h2 { font-size: 1.3rem; letter-spacing: -0.01em; line-height: 1.3; }
+h3 { margin-top: 2rem; font-size: 1rem; overflow-wrap: anywhere; }
+section { margin-top: 3.5rem; padding-top: 1.25rem; border-top: 1px solid var(--line); }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+b { font-weight: 650; }
+.eyebrow, .note, figcaption, thead th, .facts dt { color: var(--soft); font-size: 0.875rem; }
+.summary { margin: 1rem 0; max-width: 44rem; font-size: clamp(1.1rem, 2.6vw, 1.3rem); text-wrap: pretty; }
+.facts { display: flex; flex-wrap: wrap; gap: 1rem 2.75rem; margin-top: 1.75rem; }
+.facts dd { font-size: 1.3rem; font-variant-numeric: tabular-nums; line-height: 1.3; }
+.wide { margin-top: 0.5rem; overflow-x: auto; }
+table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.6rem 0 0.6rem 1.25rem; text-align: right; vertical-align: top; }
+th { font-weight: 400; }
+th:first-child { min-width: 8.5rem; overflow-wrap: anywhere; }
+th:first-child { position: sticky; left: 0; padding-left: 0; background: var(--ground); text-align: left; }
+td, thead th { white-space: nowrap; }
+td b { color: var(--accent); }
+td small { display: block; color: var(--soft); font-size: 0.75rem; line-height: 1.3; }
+tbody tr { border-top: 1px solid var(--line); }
+tbody .oracle { border-top: 2px solid var(--soft); color: var(--soft); }
+.plots { display: grid; gap: 1.5rem 3rem; margin-top: 1rem; }
+.plots { grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
+.plots figure { min-width: 0; }
+.plots svg { display: block; width: 100%; max-width: 34rem; margin-top: 0.5rem; overflow: visible; }
+h3 + .plots { margin-top: 0.25rem; }
+svg text { font-family: inherit !important; font-variant-numeric: tabular-nums; }
+.terms { margin-top: 0.75rem; }
+.terms > div { display: grid; grid-template-columns: 18rem 1fr; gap: 0 1.5rem; padding: 0.6rem 0; }
+.terms > div + div { border-top: 1px solid var(--line); }
+.terms dt { display: flex; gap: 0.6rem; align-items: baseline; color: var(--soft); }
+.level { display: inline-block; min-width: 4.5rem; flex: none; padding: 0 0.5rem; border-radius: 0.35rem; }
+.level { background: var(--wash); color: var(--ink); font-size: 0.8125rem; text-align: center; }
+.level.ok { background: var(--ok-wash); color: var(--ok); }
+.level.warning { background: var(--warning-wash); color: var(--warning); }
+details { margin-top: 0.75rem; }
+summary { cursor: pointer; color: var(--soft); }
+pre { margin: 0.5rem 0 0; padding: 1rem; overflow-x: auto; border-radius: 0.5rem; background: var(--wash); }
+pre, code { font: 0.8125rem/1.5 ui-monospace, Menlo, Consolas, monospace; }
+@media (max-width: 40rem) {
+  .terms > div { grid-template-columns: 1fr; gap: 0.15rem; }
+  th, td { padding-left: 0.9rem; }
+}
+@media print { figure, tr, .terms > div { break-inside: avoid; } }
+"""

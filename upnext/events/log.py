@@ -126,13 +126,13 @@ class EventLog:
             listing = json.loads((folder / _SEGMENTS).read_text())
             schema = parse_config(Schema, listing["schema"], str(folder / _SEGMENTS))
             parts = [_read_segment(folder / name) for name in listing["segments"]]
-        except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
+            if len(parts) == 1:
+                offsets = np.load(folder / listing["segments"][0].replace(".arrow", ".offsets.npy"))
+                return cls(schema, parts[0], offsets)
+            merged = _concatenate(parts).sorted()
+            return cls(schema, merged, np.searchsorted(merged.user, np.arange(listing["num_users"] + 1)))
+        except (OSError, EOFError, LookupError, TypeError, ValueError) as error:
             raise BadArtifact(f"{folder} holds no whole event log ({error}); run prepare again") from None
-        if len(parts) == 1:
-            offsets = np.load(folder / listing["segments"][0].replace(".arrow", ".offsets.npy"))
-            return cls(schema, parts[0], offsets)
-        merged = _concatenate(parts).sorted()
-        return cls(schema, merged, np.searchsorted(merged.user, np.arange(listing["num_users"] + 1)))
 
     @cached_property
     def events(self) -> Events:

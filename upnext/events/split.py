@@ -55,10 +55,16 @@ def split_events(
     Raises:   BadConfig: a split by time of a log without times, or one that leaves nothing to train or test.
     """
     if isinstance(split, LeaveLastOut):
-        return _leave_last_out(offsets, targets)
+        part = _leave_last_out(offsets, targets)
+        if not (part == TEST).any():
+            raise BadConfig(
+                f"prepare.split leaves nothing to test: no user has three events of the view {split.view!r};"
+                " choose another view"
+            )
+        return part
     if not has_times:
         raise BadConfig('this log has an order but no times: set prepare.split.kind = "leave_last_out"')
-    end = time_ms.max(initial=0) + 1
+    end = time_ms.max() + 1 if len(time_ms) else 0
     test, validation = end - split.test, end - split.test - split.validation
     train_end = validation - split.gap
     part = np.select(

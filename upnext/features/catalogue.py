@@ -62,10 +62,11 @@ class Catalogue:
 
     def describe(self, dense: int) -> dict[str, Any]:
         """What the page shows of an item: id, title, genres, collection."""
+        external = self.vocabulary.external(dense)
         row = self._shown[dense - FIRST]
         return {
-            ITEM_ID: self.vocabulary.external(dense),
-            TITLE: row.get(TITLE) or str(self.vocabulary.external(dense)),
+            ITEM_ID: external,
+            TITLE: row.get(TITLE) or str(external),
             GENRES: row.get(GENRES) or [],
             COLLECTION: row.get(COLLECTION),
         }
@@ -87,6 +88,11 @@ class Catalogue:
             table = pa.ipc.open_file(pa.memory_map(str(folder / "items.arrow"))).read_all()
         except (OSError, pa.ArrowInvalid) as error:
             raise BadArtifact(f"{folder / 'items.arrow'} is no item table ({error}); run prepare again") from None
+        if table.num_rows != len(vocabulary) - FIRST:
+            raise BadArtifact(
+                f"{folder / 'items.arrow'} has {table.num_rows} rows, its vocabulary {len(vocabulary) - FIRST} items;"
+                " run prepare again"
+            )
         return cls(vocabulary, table)
 
     @cached_property

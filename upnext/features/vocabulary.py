@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,9 @@ from upnext.base.ids import FIRST, UNKNOWN, ExternalId
 
 __all__ = ["Vocabulary"]
 
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+"""How a 64-bit integer is written; what is longer is no id, and Python refuses to read thousands of digits."""
+
 
 class Vocabulary:
     """Numbers external ids from 2 on, in the order given; new ids are appended and nothing ever moves.
@@ -28,6 +32,8 @@ class Vocabulary:
 
     def __init__(self, ids: Iterable[ExternalId] | pa.Array, lineage: Sequence[str] = ()) -> None:
         array = ids if isinstance(ids, pa.Array) else _to_arrow(list(ids))
+        if array.type not in (pa.int64(), pa.string()):
+            raise BadData(f"ids of the type {array.type}; a vocabulary holds strings or 64-bit integers")
         if array.null_count:
             raise BadData("an id is null; a vocabulary holds strings or integers")
         if len(pc.unique(array)) != len(array):
@@ -55,7 +61,8 @@ class Vocabulary:
         """Hash of the numbering: equal digests number alike."""
         hashed = hashlib.sha256(str(self._ids.type).encode())
         for value in self.ids:
-            hashed.update(f"{value}\0".encode())
+            text = str(value).encode()
+            hashed.update(len(text).to_bytes(8, "little") + text)
         return hashed.hexdigest()[:16]
 
     def encode(self, values: Any) -> NDArray[np.int64]:
@@ -86,8 +93,7 @@ class Vocabulary:
 
         An integer vocabulary leaves text that is no integer as it is: no such id exists.
         """
-        is_canonical = text.lstrip("-").isascii() and text.lstrip("-").isdigit() and str(int(text)) == text
-        return int(text) if self.is_integer and is_canonical else text
+        return int(text) if self.is_integer and _INTEGER.fullmatch(text) else text
 
     def extended(self, values: Iterable[ExternalId]) -> "Vocabulary":
         """Append the ids that are new, in the order given; everything known keeps its number."""
@@ -109,7 +115,7 @@ class Vocabulary:
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             return cls(table.column("id").combine_chunks(), json.loads(table.schema.metadata[b"lineage"]))
-        except (OSError, pa.ArrowInvalid, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadArtifact(f"{path} is no vocabulary ({error}); run prepare again") from None
 
     @cached_property
@@ -118,7 +124,10 @@ class Vocabulary:
 
 
 def _to_arrow(ids: list[ExternalId]) -> pa.Array:
+    kinds = {type(value) for value in ids if value is not None}
+    if len(kinds) > 1 or not kinds <= {int, str}:  # Arrow would cut 2.5 to 2
+        raise BadData(f"ids are strings or integers, never both; found {sorted(kind.__name__ for kind in kinds)}")
     try:
-        return pa.array(ids, pa.int64() if ids and isinstance(ids[0], int) else pa.string())
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise BadData(f"ids are strings or 64-bit integers, never both: {error}") from None
+        return pa.array(ids, pa.int64() if kinds == {int} else pa.string())
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise BadData(f"ids are text or 64-bit integers: {error}") from None

@@ -3,7 +3,7 @@
 Shape letters: B rows, L events, D width, V catalogue, C candidates.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -34,7 +34,7 @@ class SASRecConfig(Config):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
+    def _heads_divide_width(self) -> "SASRecConfig":
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of heads {self.heads}; change one of them")
         return self
@@ -85,8 +85,8 @@ class SASRec(nn.Module):
         """The longest history it reads."""
         return self.config.max_length
 
-    def states(self, histories: SequenceBatch) -> Float[Tensor, "B L+1 D"]:
-        """States of every moment: [:, k] has read the first k events of the row; [:, 0] none.
+    def states(self, histories: SequenceBatch) -> Float[Tensor, "B moments D"]:
+        """States of every moment, (B, L+1, D): [:, k] has read the first k events of the row; [:, 0] none.
 
         Args:     histories: events of the model's view, at most `max_length` per row.
         """

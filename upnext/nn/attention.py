@@ -43,10 +43,9 @@ class CausalSelfAttention(nn.Module):
     Source:   Vaswani et al. 2017, eq. 1.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.dropout = dropout
         self.query_key_value = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
 
@@ -60,8 +59,6 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.extend(k, v)
             mask = torch.ones(L, k.shape[2], dtype=torch.bool, device=x.device).tril(k.shape[2] - L)
-        attended = F.scaled_dot_product_attention(
-            q, k, v, mask, dropout_p=self.dropout if self.training else 0.0, is_causal=cache is None
-        )
+        attended = F.scaled_dot_product_attention(q, k, v, mask, is_causal=cache is None)
         out: Tensor = self.output(attended.transpose(1, 2).reshape(B, L, D))
         return out

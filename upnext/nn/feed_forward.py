@@ -8,18 +8,17 @@ __all__ = ["FeedForward"]
 
 
 class FeedForward(nn.Module):
-    """Linear to four times the width, GELU, dropout, linear back.
+    """Linear to four times the width, GELU, linear back.
 
     Source:   Vaswani et al. 2017, eq. 2, with GELU (Hendrycks and Gimpel 2016) for ReLU.
     """
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.expand = nn.Linear(width, 4 * width)
         self.contract = nn.Linear(4 * width, width)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
         """Apply the network to each position."""
-        out: Tensor = self.contract(self.dropout(F.gelu(self.expand(x))))
+        out: Tensor = self.contract(F.gelu(self.expand(x)))
         return out

@@ -11,6 +11,7 @@ from pydantic import Field
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
+from upnext.base.ids import FIRST
 from upnext.base.schema import context_column
 from upnext.base.views import ALL
 from upnext.evaluation.cases import Cases, find_cases
@@ -129,7 +130,7 @@ def _figures(
             rows.append({"metric": metric, "k": k, "value": interval.value, "low": interval.low, "high": interval.high})
         top = ranking.top[:, :k]
         for metric, value in (
-            ("coverage", coverage(top, max(1, int((trained > 0).sum())))),
+            ("coverage", coverage(top, len(trained) - FIRST)),
             ("popularity_bias", popularity_bias(top, trained)),
         ):
             rows.append({"metric": metric, "k": k, "value": value, "low": None, "high": None})

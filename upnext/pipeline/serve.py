@@ -47,7 +47,8 @@ def run(config: ServeConfig, workspace: Workspace, announce: Callable[[str], Non
         service = Service(release.folder, workspace.root / "live", config.threads)
         app = create_app(service)
         settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-        server = _AnnouncingServer(settings, lambda: announce(f"http://{config.host}:{listener.getsockname()[1]}/"))
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        server = _AnnouncingServer(settings, lambda: announce(f"http://{host}:{listener.getsockname()[1]}/"))
         server.run(sockets=[listener])
     return release
 

@@ -8,28 +8,35 @@ GET  /v1/users                users by name, /v1/users/{user_id}/history what on
 GET  /v1/service, /health     what runs here, and whether it is well
 """
 
+import logging
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import msgspec
 import numpy as np
 from litestar import Litestar, Request, Response, get, post
-from litestar.datastructures import State
+from litestar.datastructures import MutableScopeHeaders, State
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import Parameter
 from litestar.response import File
 from litestar.static_files import create_static_files_router
+from litestar.types import Message, Scope
 
 import upnext
 from upnext.base.errors import BadRequest, NotFound, UserError
-from upnext.base.ids import FIRST, UNKNOWN
+from upnext.base.ids import FIRST, UNKNOWN, ExternalId
 from upnext.base.schema import feedback_column
-from upnext.serving.intake import PostedEvents, check_context, check_event, check_user
+from upnext.base.views import ALL
+from upnext.serving.intake import PostedEvents, check_context, check_event, check_user, shown
 from upnext.serving.recommend import Query
+from upnext.serving.release import Release
 from upnext.serving.service import Service
 
 __all__ = ["create_app"]
@@ -37,11 +44,14 @@ __all__ = ["create_app"]
 _PAGE = Path(__file__).parent / "page"
 _MAX_K = 200
 _MAX_EVENTS = 1000
+_MAX_BODY = 1_000_000
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+
+_LOG = logging.getLogger("upnext.serving")
 
 AnyRequest = Request[Any, Any, State]
 
@@ -49,6 +59,15 @@ AnyRequest = Request[Any, Any, State]
 def _service(request: AnyRequest) -> Service:
     service: Service = request.app.state.service
     return service
+
+
+def _id_in_path(request: AnyRequest, before: str, after: str = "") -> str:
+    """The id between two parts of the path, read before it was decoded: an id may hold an encoded slash."""
+    path = request.scope["raw_path"].decode("latin-1")
+    encoded = path.partition(before)[2].removesuffix("/").removesuffix(after)
+    if "/" in encoded:
+        raise NotFound(f"nothing is served at {shown(unquote(path))}; write / in an id as %2F, or see /schema")
+    return unquote(encoded)
 
 
 @get("/", include_in_schema=False)
@@ -93,13 +112,13 @@ async def recommendations(
     release = service.release
     contexts = {name: value for name, value in request.query_params.items() if name not in ("user_id", "k")}
     query = Query(
-        user_id=check_user(release.users.parse(user_id)),
-        time_ms=time.time_ns() // 1_000_000,
+        user_id=_user(release, user_id),
+        time_ms=time.time_ns() // 1_000_000 + 1,  # what was posted in this very millisecond counts
         k=k,
         context=check_context(contexts, release, "the query"),
     )
     page, latency_ms = await service.recommend(query)
-    request_id = f"{query.time_ms:x}"
+    request_id = secrets.token_hex(8)
     return {
         "user_id": page.user_id,
         "is_known": page.is_known,
@@ -138,16 +157,22 @@ async def events(request: AnyRequest) -> dict[str, Any]:
     return {"accepted": len(checked), "event_ids": [event.event_id for event in checked]}
 
 
+def _user(release: Release, text: str) -> ExternalId:
+    check_user(text)
+    return check_user(release.users.parse(text))
+
+
 _EXAMPLE = '{"events": [{"user_id": "u1", "item_id": "i1", "feedback": {}}]}'
 
 
-@get("/v1/items/{item_id:str}")
-async def item(request: AnyRequest, item_id: str) -> dict[str, Any]:
+@get("/v1/items/{item_id:path}")
+async def item(request: AnyRequest) -> dict[str, Any]:
     """One item of the catalogue."""
     catalogue = _service(request).release.catalogue
-    dense = catalogue.vocabulary.dense(catalogue.vocabulary.parse(item_id))
+    item_id = check_user(_id_in_path(request, "/v1/items/"), "item_id")
+    dense = catalogue.vocabulary.dense(catalogue.vocabulary.parse(str(item_id)))
     if dense == UNKNOWN:
-        raise NotFound(f"no item {item_id!r} in the catalogue of {len(catalogue) - FIRST:,} items; check its id")
+        raise NotFound(f"no item {shown(item_id)} in the catalogue of {len(catalogue) - FIRST:,} items; check its id")
     return catalogue.describe(dense)
 
 
@@ -163,21 +188,17 @@ async def users(
     return {"users": [{"user_id": user, "num_events": count} for user, count in zip(found, counts, strict=True)]}
 
 
-@get("/v1/users/{user_id:str}/history")
-async def history(
-    request: AnyRequest, user_id: str, limit: Annotated[int, Parameter(ge=1, le=1000)] = 50
-) -> dict[str, Any]:
-    """What a user chose, the latest first; an unknown user has an empty history."""
+@get("/v1/users/{user_id:path}")
+async def history(request: AnyRequest, limit: Annotated[int, Parameter(ge=1, le=1000)] = 50) -> dict[str, Any]:
+    """What a user chose, the latest first; an unknown user has an empty history. The path ends in /history."""
     service = _service(request)
     release = service.release
-    user = check_user(release.users.parse(user_id))
-    ((past, num_live),) = service.histories.read([user])
-    view = release.settings.view
-    is_live = past.time_ms >= np.sort(past.time_ms)[len(past) - num_live] if num_live else np.zeros(len(past), bool)
-    # What was shown but not chosen is no history to a person; what was posted here always is.
-    rows = np.flatnonzero(is_live if view == "all" else past.views[view] | is_live)
-    if view == "all":
-        rows = np.arange(len(past))
+    user = _user(release, _id_in_path(request, "/v1/users/", "/history"))
+    ((past, is_live),) = service.histories.read([user])
+    # What was shown but not chosen is no history to a person; what was posted here always is. Items that were posted
+    # under an earlier release may have left the catalogue since.
+    is_chosen = np.ones(len(past), np.bool_) if release.settings.view == ALL else past.views[release.settings.view]
+    rows = np.flatnonzero((is_chosen | is_live) & (past.item >= FIRST))
     return {
         "user_id": user,
         "num_events": len(rows),
@@ -197,8 +218,9 @@ async def history(
     }
 
 
-def _error(kind: str, message: str, status: int) -> Response[Any]:
-    return Response({"error": {"kind": kind, "message": message}}, status_code=status, media_type="application/json")
+def _error(kind: str, message: str, status: int, headers: dict[str, str] | None = None) -> Response[Any]:
+    content = {"error": {"kind": kind, "message": message}}
+    return Response(content, status_code=status, media_type="application/json", headers=headers)
 
 
 def _on_user_error(request: AnyRequest, error: UserError) -> Response[Any]:
@@ -206,15 +228,35 @@ def _on_user_error(request: AnyRequest, error: UserError) -> Response[Any]:
 
 
 def _on_http_error(request: AnyRequest, error: HTTPException) -> Response[Any]:
-    details = [f"{part.get('key', '')}: {part.get('message', '')}" for part in _extra(error)]
-    message = "; ".join([error.detail, *details])
-    if error.status_code == 404:
-        message = f"nothing is served at {request.url.path}; see /schema for what is"
-    return _error("NotFound" if error.status_code == 404 else "BadRequest", message, error.status_code)
+    path = shown(request.scope["path"])
+    match error.status_code:
+        case 404:
+            return _error("NotFound", f"nothing is served at {path}; see /schema for what is", 404)
+        case 405:
+            allowed = (error.headers or {}).get("allow", "another method")
+            message = f"{request.method} is not served at {path}, but {allowed} is; see /schema"
+        case 413:
+            message = f"the body has more than {_MAX_BODY:,} bytes; post fewer events at a time"
+        case _:
+            parts = [part for part in error.extra or [] if isinstance(part, dict)]
+            details = [f"{part.get('key', 'the query')}: {part.get('message', 'is wrong')}" for part in parts]
+            message = f"{'; '.join(details) or error.detail}; see /schema for what is allowed"
+    return _error("BadRequest", message, error.status_code, error.headers)
 
 
-def _extra(error: HTTPException) -> list[dict[str, Any]]:
-    return [part for part in error.extra if isinstance(part, dict)] if isinstance(error.extra, list) else []
+def _on_our_bug(request: AnyRequest, error: Exception) -> Response[Any]:
+    _LOG.error("%s %s failed, and this is our bug", request.method, request.scope["path"], exc_info=error)
+    return _error("InternalError", "the service failed, and this is our bug; its log says where", 500)
+
+
+async def _add_headers(message: Message, scope: Scope) -> None:
+    """Every answer has them, errors and files too. Answers about people stay in no cache."""
+    if message["type"] == "http.response.start":
+        headers = MutableScopeHeaders.from_message(message)
+        for name, value in _HEADERS.items():
+            headers[name] = value
+        is_file = scope["path"] == "/" or scope["path"].startswith("/page/")
+        headers["Cache-Control"] = "no-cache" if is_file else "no-store"
 
 
 def create_app(service: Service) -> Litestar:
@@ -239,10 +281,14 @@ def create_app(service: Service) -> Litestar:
             history,
             create_static_files_router(path="/page", directories=[_PAGE]),
         ],
-        exception_handlers={UserError: _on_user_error, HTTPException: _on_http_error},
-        response_headers=_HEADERS,
-        openapi_config=OpenAPIConfig(title=service.release.settings.title, version=upnext.__version__),
+        exception_handlers={UserError: _on_user_error, HTTPException: _on_http_error, Exception: _on_our_bug},
+        before_send=[_add_headers],
+        # As JSON: the pages that draw a schema load their scripts from elsewhere, which our policy forbids.
+        openapi_config=OpenAPIConfig(
+            title=service.release.settings.title, version=upnext.__version__, render_plugins=[JsonRenderPlugin()]
+        ),
+        logging_config=None,
         state=State({"service": service}),
         lifespan=[lifespan],
-        request_max_body_size=1_000_000,
+        request_max_body_size=_MAX_BODY,
     )

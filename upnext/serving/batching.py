@@ -1,6 +1,7 @@
 """One thread that works in micro-batches: whatever waits when it is free goes through together."""
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ class BatchingThread(Generic[Item, Result]):
 
     async def submit(self, item: Item) -> Result:
         """Wait for the item's result; what `process` raises for it is raised here."""
+        assert self._thread.is_alive(), "the thread is closed"
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.put((item, future))
         return await future
@@ -56,6 +58,7 @@ class BatchingThread(Generic[Item, Result]):
     def _answer(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = self._process([item for item, _ in batch])
+            assert len(results) == len(batch), f"{len(results)} results for {len(batch)} items"
         except Exception as error:
             if len(batch) > 1:
                 for one in batch:
@@ -76,6 +79,5 @@ def _settle(future: "asyncio.Future[Result]", result: Result | None, error: Exce
         else:
             future.set_exception(error)
 
-    loop = future.get_loop()
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(settle)
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        future.get_loop().call_soon_threadsafe(settle)

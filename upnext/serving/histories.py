@@ -6,10 +6,12 @@ so that it outlives the release and means the same to the next one.
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from upnext.base.batches import CORE, Events, FlatColumn
 from upnext.base.ids import ExternalId, stable_hash
@@ -77,8 +79,8 @@ class Histories:
         self.release = release
         self.live = live
 
-    def read(self, user_ids: Sequence[ExternalId]) -> list[tuple[Events, int]]:
-        """Each user's events in time order, and how many of them were posted since the release."""
+    def read(self, user_ids: Sequence[ExternalId]) -> list[tuple[Events, NDArray[np.bool_]]]:
+        """Each user's events in time order, and (N,) bool: which of them were posted since the release."""
         stored = self.release.histories.get([_HISTORY + _user_key(user) for user in user_ids])
         return [self._join(value, self._posted(user)) for user, value in zip(user_ids, stored, strict=True)]
 
@@ -93,16 +95,20 @@ class Histories:
         values = self.live.scan(_LIVE + _user_key(user_id))
         return sorted((msgspec.msgpack.decode(value, type=LiveEvent) for _, value in values), key=_moment)
 
-    def _join(self, stored: bytes | None, posted: list[LiveEvent]) -> tuple[Events, int]:
-        schema = self.release.schema
+    def _join(self, stored: bytes | None, posted: list[LiveEvent]) -> tuple[Events, NDArray[np.bool_]]:
         live = self.as_events(posted)
         if stored is None:
-            return live, len(live)
-        released = _unpack(stored, schema)
+            return live, np.ones(len(live), np.bool_)
+        released = _unpack(stored, self.release.schema)
         if not posted:
-            return released, 0
+            return released, np.zeros(len(released), np.bool_)
+        # Each posted event is a request of its own: its number must be none of the released ones.
+        live = replace(live, request=live.request + released.request.max(initial=-1) + 1)
         both = Events.concatenate([released, live])
-        return both.take(np.argsort(both.time_ms, kind="stable")), len(live)
+        order = np.argsort(both.time_ms, kind="stable")
+        both = both.take(order)
+        group = np.cumsum(np.diff(both.request, prepend=both.request[:1]) != 0)
+        return replace(both, request=group), order >= len(released)
 
     def as_events(self, posted: list[LiveEvent]) -> Events:
         """Posted events as arrays, with the views of the schema."""
@@ -111,9 +117,8 @@ class Histories:
         for name in schema.contexts:
             values = [event.context.get(name) for event in posted]
             vocabulary = self.release.contexts.get(name)
-            column = _column([None if v is None else _code(v, vocabulary) for v in values])
-            dtype = np.float32 if vocabulary is None else np.int64
-            columns[context_column(name)] = FlatColumn(column.values.astype(dtype), column.observed)
+            codes = [None if value is None else _code(value, vocabulary) for value in values]
+            columns[context_column(name)] = _column(codes, np.float32 if vocabulary is None else np.int64)
         steps = np.arange(len(posted))
         return Events(
             item=np.array([catalogue.vocabulary.dense(event.item_id) for event in posted], np.int64),
@@ -134,6 +139,6 @@ def _code(value: str | float, vocabulary: Any) -> float:
     return float(value) if vocabulary is None else vocabulary.dense(str(value))
 
 
-def _column(values: Sequence[float | None]) -> FlatColumn:
+def _column(values: Sequence[float | None], dtype: type[np.generic] = np.float32) -> FlatColumn:
     observed = np.array([value is not None for value in values], np.bool_)
-    return FlatColumn(np.array([0.0 if value is None else value for value in values], np.float32), observed)
+    return FlatColumn(np.array([0 if value is None else value for value in values], dtype), observed)

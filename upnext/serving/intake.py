@@ -1,22 +1,34 @@
 """Intake: events from outside, checked, made durable, then acknowledged."""
 
+import math
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from upnext.base.errors import BadRequest, NotFound
 from upnext.base.ids import FIRST, UNKNOWN, ExternalId
 from upnext.base.protocols import Store
+from upnext.base.schema import FeedbackKind
 from upnext.serving.batching import BatchingThread
 from upnext.serving.histories import LiveEvent, new_event_id
 from upnext.serving.release import Release
 
-__all__ = ["Intake", "PostedEvent", "PostedEvents", "check_event", "check_user"]
+__all__ = ["Intake", "PostedEvent", "PostedEvents", "check_context", "check_event", "check_feedback", "check_user", "shown"]
 
 _EARLIEST_MS = 631_152_000_000  # 1990-01-01
 _DAY_MS = 86_400_000
 _LONGEST_ID = 1000
+_LARGEST_INTEGER = 2**63 - 1
+_LARGEST_AMOUNT = float(np.finfo(np.float32).max)  # models read float32
+
+
+def shown(value: object) -> str:
+    """Write a value from outside into a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 class PostedEvent(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,14 +52,26 @@ class PostedEvents(msgspec.Struct, forbid_unknown_fields=True):
     events: list[PostedEvent]
 
 
-def check_user(user_id: ExternalId) -> ExternalId:
+def check_user(user_id: ExternalId, where: str = "user_id") -> ExternalId:
     """Check an id from outside.
 
-    Raises:   BadRequest: it is empty or too long.
+    Raises:   BadRequest: it is empty, too long, or an integer of more than 64 bits.
     """
-    if user_id == "" or len(str(user_id)) > _LONGEST_ID:
-        raise BadRequest(f"user_id has {len(str(user_id))} characters; give 1 to {_LONGEST_ID}")
+    if isinstance(user_id, int):
+        _check_integer(user_id, where)
+    else:
+        _check_text(user_id, where, shortest=1)
     return user_id
+
+
+def _check_text(text: str, where: str, shortest: int = 0) -> None:
+    if not shortest <= len(text) <= _LONGEST_ID:
+        raise BadRequest(f"{where} has {len(text)} characters; give {shortest} to {_LONGEST_ID}")
+
+
+def _check_integer(value: int, where: str) -> None:
+    if not -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER:
+        raise BadRequest(f"{where} is {shown(value)}; integers have at most 64 bits: give a smaller one")
 
 
 def check_event(posted: PostedEvent, release: Release, where: str) -> LiveEvent:
@@ -56,12 +80,15 @@ def check_event(posted: PostedEvent, release: Release, where: str) -> LiveEvent:
     Args:     where: its place in the body, such as `events[0]`.
     Raises:   NotFound: an unknown item. BadRequest: anything else, naming the field, its value, what is allowed.
     """
-    check_user(posted.user_id)
+    check_user(posted.user_id, f"{where}.user_id")
+    _check_integer(posted.position or 0, f"{where}.position")
+    for name, text in (("event_id", posted.event_id), ("request_id", posted.request_id)):
+        _check_text(text or "", f"{where}.{name}")
     item = release.catalogue.vocabulary.dense(posted.item_id)
     if item == UNKNOWN:
         kind = "integers" if release.catalogue.vocabulary.is_integer else "strings"
         raise NotFound(
-            f"{where}.item_id {posted.item_id!r} is not in the catalogue of {len(release.catalogue) - FIRST:,} items;"
+            f"{where}.item_id {shown(posted.item_id)} is not in the catalogue of {len(release.catalogue) - FIRST:,} items;"
             f" its ids are {kind}, and GET /v1/items/{{item_id}} tells which exist"
         )
     now = time.time_ns() // 1_000_000
@@ -79,54 +106,67 @@ def check_event(posted: PostedEvent, release: Release, where: str) -> LiveEvent:
         request_id=posted.request_id,
         position=posted.position,
         context=check_context(posted.context, release, f"{where}.context"),
-        feedback={name: _check_feedback(name, v, release, where) for name, v in posted.feedback.items()},
+        feedback={
+            name: check_feedback(name, value, release.schema.feedback, f"{where}.feedback")
+            for name, value in posted.feedback.items()
+        },
     )
 
 
 def check_context(context: dict[str, Any], release: Release, where: str) -> dict[str, str | float]:
     """Check contexts by name and kind; text that spells a number is taken as one.
 
-    Raises:   BadRequest: an unknown name, or a numeric context that is no number.
+    Raises:   BadRequest: an unknown name, text that is too long, or a numeric context that is no finite number.
     """
     kinds = release.schema.contexts
     checked: dict[str, str | float] = {}
     for name, value in context.items():
         if name not in kinds:
-            raise BadRequest(f"{where} has the unknown name {name!r}; this log knows {sorted(kinds) or 'none'}")
+            raise BadRequest(f"{where} has the unknown name {shown(name)}; this log knows {sorted(kinds) or 'none'}")
+        _check_text(str(value), f"{where}.{name}")
         if kinds[name] == "categorical":
             checked[name] = str(value)
             continue
         try:
             checked[name] = float(value)
         except ValueError:
-            raise BadRequest(f"{where}.{name} is {value!r}; it must be a number") from None
+            checked[name] = math.nan
+        if not abs(float(checked[name])) <= _LARGEST_AMOUNT:
+            raise BadRequest(f"{where}.{name} is {shown(value)}; it must be a finite number")
     return checked
 
 
-def _check_feedback(name: str, value: float, release: Release, where: str) -> float:
-    kinds = release.schema.feedback
+def check_feedback(name: str, value: float, kinds: Mapping[str, FeedbackKind], where: str) -> float:
+    """Check one feedback by its name and kind.
+
+    Raises:   BadRequest: an unknown name, or a value that its kind does not have.
+    """
     if name not in kinds:
-        raise BadRequest(f"{where}.feedback has the unknown name {name!r}; this log knows {sorted(kinds) or 'none'}")
+        raise BadRequest(f"{where} has the unknown name {shown(name)}; this log knows {sorted(kinds) or 'none'}")
     value = float(value)
     allowed = {
         "binary": (value in (0.0, 1.0), "0 or 1"),
         "fraction": (0.0 <= value <= 1.0, "a number from 0 to 1"),
-        "amount": (0.0 <= value < float("inf"), "a number from 0"),
+        "amount": (0.0 <= value <= _LARGEST_AMOUNT, "a finite number from 0"),
     }
     is_right, words = allowed[kinds[name]]
     if not is_right:
-        raise BadRequest(f"{where}.feedback.{name} is {value:g}; allowed is {words}")
+        raise BadRequest(f"{where}.{name} is {value:g}; allowed is {words}")
     return value
 
 
 class Intake:
     """Writes events to the live store. What `accept` returned from is on disk.
 
-    Events that wait together are written, and flushed, together.
+    Events that wait together are written, and flushed, together. An event whose id the user's events already have
+    is a repeated post: it changes nothing.
+
+    Args:     tell: called, in the writing thread, with the events that are new, once they are on disk.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, tell: Callable[[list[LiveEvent]], None]) -> None:
         self._store = store
+        self._tell = tell
         self._writer: BatchingThread[list[LiveEvent], None] = BatchingThread("intake", self._write, max_batch=256)
 
     async def accept(self, events: list[LiveEvent]) -> None:
@@ -138,5 +178,9 @@ class Intake:
         self._writer.close()
 
     def _write(self, posts: list[list[LiveEvent]]) -> list[None]:
-        self._store.put({event.key(): msgspec.msgpack.encode(event) for post in posts for event in post})
+        events = {event.key(): event for post in reversed(posts) for event in reversed(post)}  # the first one stays
+        found = self._store.get(list(events))
+        new = {key: event for (key, event), old in zip(events.items(), found, strict=True) if old is None}
+        self._store.put({key: msgspec.msgpack.encode(event) for key, event in new.items()})
+        self._tell(list(new.values()))
         return [None] * len(posts)

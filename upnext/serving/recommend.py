@@ -61,7 +61,8 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
 
     Returns:  a page per query: the user's own row, what is popular now, then a row per collection.
     """
-    pasts = [_before(events, query) for (events, _), query in zip(_read(histories, queries), queries, strict=True)]
+    found = histories.read([query.user_id for query in queries])
+    pasts = [_before(events, query) for (events, _), query in zip(found, queries, strict=True)]
     request = _request(release, queries)
     allowed = np.stack([_allowed(release, past) for past in pasts])
     with torch.inference_mode():
@@ -76,10 +77,6 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
         _page(release, query, pasts[number], names, items[number], scores[number], popular[number])
         for number, query in enumerate(queries)
     ]
-
-
-def _read(histories: Histories, queries: Sequence[Query]) -> list[tuple[Events, int]]:
-    return histories.read([query.user_id for query in queries])
 
 
 def _before(events: Events, query: Query) -> Events:

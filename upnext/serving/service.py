@@ -33,7 +33,7 @@ class Service:
         self._live = LmdbStore(live_folder)
         self.histories = Histories(self.release, self._live)
         self._unseen: deque[LiveEvent] = deque(self.histories.posted())
-        self.intake = Intake(self._live)
+        self.intake = Intake(self._live, self._unseen.extend)
         self._inference: BatchingThread[Query, Page] = BatchingThread("inference", self._recommend)
 
     async def recommend(self, query: Query) -> tuple[Page, float]:
@@ -45,7 +45,6 @@ class Service:
     async def accept(self, events: list[LiveEvent]) -> None:
         """Take checked events; they are on disk, and in the next answer, when this returns."""
         await self.intake.accept(events)
-        self._unseen.extend(events)
 
     def close(self) -> None:
         """Finish what waits and close the stores."""

@@ -82,8 +82,8 @@ def make_catalogue(config: SimulationConfig, rng: np.random.Generator) -> Catalo
     vectors = (
         genre_vectors[groups.genre]
         + 0.3 * extra_genres @ genre_vectors
-        + 0.75 * creator_vectors[creator]
-        + 0.45 * group_noise[groups.group]
+        + 0.9 * creator_vectors[creator]
+        + 0.35 * group_noise[groups.group]
         + 0.1 * _unit(rng.standard_normal((V, WIDTH)))
     )
     names = _names(groups, rng)

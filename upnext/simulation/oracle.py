@@ -15,7 +15,7 @@ from upnext.simulation.files import Truth, read_truth
 from upnext.simulation.people import DEVICES, SURFACES
 from upnext.simulation.policy import expected_examination, policy_probabilities
 from upnext.simulation.response import click_rate, log_watch_rate
-from upnext.simulation.truth import MEMORY, World, utility
+from upnext.simulation.truth import MEMORY, World, sequence_effect, utility
 from upnext.simulation.world import Simulation
 
 __all__ = ["Oracle"]
@@ -108,12 +108,13 @@ class Oracle:
         device: NDArray[np.int64],
     ) -> NDArray[np.float32]:
         """Score one block whose surfaces are either all organic or all recommended."""
-        value = utility(self.world, users, memory, time_ms, device)
+        effect = sequence_effect(self.world, memory)
+        value = utility(self.world, users, effect, time_ms, device)
         if surface[0] == 0:
             top = value.max(axis=1, keepdims=True)
             log_chosen = value - top - np.log(np.exp(value - top).sum(axis=1, keepdims=True))
             return np.asarray(log_chosen + log_watch_rate(value), dtype=np.float32)
-        odds = policy_probabilities(self.world, users, memory, time_ms, surface)
+        odds = policy_probabilities(self.world, users, effect, time_ms, surface)
         with np.errstate(divide="ignore"):
             log_seen = np.log(expected_examination(odds, self.world.config.list_length))
             log_click = np.log(click_rate(value))

@@ -104,7 +104,7 @@ def _draw_tastes(
         tastes[:, k] = (
             0.8 * catalogue.genre_vectors[genre]
             + 0.8 * catalogue.creator_vectors[catalogue.creator[favourite]]
-            + 0.1 * rng.standard_normal((U, WIDTH))
+            + 0.07 * rng.standard_normal((U, WIDTH))
         )
     return np.asarray(tastes / np.linalg.norm(tastes, axis=-1, keepdims=True), dtype=np.float32)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.simulation.response import examination
-from upnext.simulation.truth import World, appeal_at, sequence_effect
+from upnext.simulation.truth import World, appeal_at
 
 __all__ = ["expected_examination", "policy_probabilities", "sample_lists", "sample_softmax"]
 
@@ -18,13 +18,13 @@ _STRIDE = 64
 def policy_probabilities(
     world: World,
     users: NDArray[np.int64],
-    memory: NDArray[np.int64],
+    effect: NDArray[np.float32],
     time_ms: NDArray[np.int64],
     surface: NDArray[np.int64],
 ) -> NDArray[np.float32]:
     """Compute the probability that each title takes the first place of the list.
 
-    Args:     users, time_ms, surface: (B,); memory: (B, M). Surface 1 is home, 2 browse.
+    Args:     users, time_ms, surface: (B,); effect: (B, V) from `sequence_effect`. Surface 1 is home, 2 browse.
     Returns:  (B, V) float32, rows sum to 1; 0 for titles not yet released.
     """
     home = (surface == 1).astype(np.float32)[:, None]
@@ -32,7 +32,7 @@ def policy_probabilities(
     logits = world.guess[users] @ world.vectors.T
     logits *= np.float32(0.9 * world.config.taste_strength) * home
     logits += 0.7 * appeal
-    logits += (0.15 + 0.25 * home) * sequence_effect(world, memory)
+    logits += (0.15 + 0.25 * home) * effect
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     released = np.isfinite(appeal)

@@ -14,8 +14,8 @@ _PLAY_LEVEL = 7.0
 
 def examination(length: int) -> NDArray[np.float32]:
     """Return theta: (L,), the probability that a person looks at each place of a list, 1 at the top."""
-    place = np.arange(1, length + 1, dtype=np.float32)
-    return np.asarray(place**-0.6, dtype=np.float32)
+    place = np.arange(1, length + 1)
+    return np.asarray(np.exp(-0.6 * np.log(place)), dtype=np.float32)
 
 
 def click_rate(utility: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -26,7 +26,8 @@ def click_rate(utility: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def play_shape(utility: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute a of the played fraction's law Beta(a, 1), whose distribution function is x^a."""
-    return np.exp(np.clip(0.8 + 0.3 * (utility - np.float32(_PLAY_LEVEL)), -1.0, 2.5)).astype(np.float32)
+    shape = np.exp(np.clip(0.8 + 0.3 * (utility - np.float32(_PLAY_LEVEL)), -1.0, 2.5))
+    return np.asarray(shape, dtype=np.float32)
 
 
 def log_watch_rate(utility: NDArray[np.float32]) -> NDArray[np.float32]:

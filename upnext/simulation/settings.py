@@ -38,7 +38,8 @@ class SimulationConfig(Config):
     new_user_share: Annotated[float, Field(ge=0.0, le=0.9)] = 0.2
     """Share of users who join during the period."""
     taste_strength: _Strength = 10.0
-    series_strength: _Strength = 3.5
+    series_strength: _Strength = 3.25
+    """How much a later part loses by itself; having watched the part before it gives back twice as much."""
     long_range_strength: _Strength = 3.0
     """How much a title watched 20 to 60 watches ago raises its kindred title."""
     drift: Annotated[float, Field(ge=0.0, le=1.0)] = 0.03

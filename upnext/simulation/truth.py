@@ -24,7 +24,7 @@ SLOT_MS = 6 * HOUR_MS
 """Popularity changes every six hours."""
 
 _LAG = np.arange(MEMORY, 0, -1)  # the newest watch, lag 1, comes last
-_SERIES_WEIGHT = np.where(_LAG <= 24, 0.4 + 0.6 * np.exp(-(_LAG - 1) / 8), 0.4).astype(np.float32)
+_SERIES_WEIGHT = (0.4 + 0.6 * np.exp(-(_LAG - 1) / 8)).astype(np.float32)
 _LONG_RANGE = slice(int(np.flatnonzero(_LAG == 60)[0]), int(np.flatnonzero(_LAG == 20)[0]) + 1)
 _CREATOR_WEIGHT = (1.0 * np.exp(-(_LAG[-10:] - 1) / 4)).astype(np.float32)
 _FATIGUE_WINDOW = 8
@@ -120,15 +120,15 @@ def make_world(config: SimulationConfig, catalogue: Catalogue, people: People, r
 def _appeal(config: SimulationConfig, catalogue: Catalogue, rng: np.random.Generator) -> NDArray[np.float32]:
     """Quality (long-tailed) + trend + freshness - the penalty of later parts; (S, V)."""
     V = config.num_items
-    quality = 1.0 * rng.gumbel(size=V)
+    quality = rng.gumbel(size=V)
     period = rng.uniform(6, 18, V)
     phase = rng.uniform(0, 2 * np.pi, V)
     size = 0.5 * rng.exponential(size=V)
     slot_ms = config.start_ms + SLOT_MS * np.arange(config.days * DAY_MS // SLOT_MS)[:, None]
     age = (slot_ms - catalogue.release_ms) / DAY_MS
     trend = size * np.sin(2 * np.pi * (slot_ms - config.start_ms) / DAY_MS / period + phase)
-    freshness = 1.8 * np.exp(-np.maximum(age, 0) / 4)
-    later_part = np.where(catalogue.part > 1, 3.0, 0.0)
+    freshness = 2.0 * np.exp(-np.maximum(age, 0) / 4)
+    later_part = np.where(catalogue.part > 1, config.series_strength, 0.0)
     appeal = quality + trend + freshness - later_part
     return np.where(age >= 0, appeal, -np.inf).astype(np.float32)
 
@@ -174,7 +174,7 @@ def sequence_effect(world: World, memory: NDArray[np.int64]) -> NDArray[np.float
         np.add.at(effect.reshape(-1), flat.reshape(-1), np.broadcast_to(amount, items.shape).reshape(-1))
 
     config = world.config
-    add(world.next_part[memory], np.float32(config.series_strength + 3.0) * _SERIES_WEIGHT)
+    add(world.next_part[memory], np.float32(2 * config.series_strength) * _SERIES_WEIGHT)
     add(world.kindred[memory[:, _LONG_RANGE]], np.array(config.long_range_strength, dtype=np.float32))
     recent = memory[:, -len(_CREATOR_WEIGHT) :]
     add(world.titles_of_creator[world.creator[recent]], _CREATOR_WEIGHT[:, None])
@@ -190,18 +190,18 @@ def sequence_effect(world: World, memory: NDArray[np.int64]) -> NDArray[np.float
 def utility(
     world: World,
     users: NDArray[np.int64],
-    memory: NDArray[np.int64],
+    effect: NDArray[np.float32],
     time_ms: NDArray[np.int64],
     device: NDArray[np.int64],
 ) -> NDArray[np.float32]:
     """Compute every title's true utility for each request.
 
-    Args:     users: (B,) rows; memory: (B, M) as in `sequence_effect`; time_ms: (B,); device: (B,).
+    Args:     users: (B,) rows; effect: (B, V) from `sequence_effect`; time_ms: (B,); device: (B,).
     Returns:  (B, V) float32; -inf for titles not yet released.
     """
     total = np.float32(world.config.taste_strength) * taste(world, users, time_ms, device) @ world.vectors.T
     total += appeal_at(world, time_ms)
-    total += sequence_effect(world, memory)
+    total += effect
     return np.asarray(total, dtype=np.float32)
 
 

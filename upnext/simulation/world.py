@@ -3,7 +3,7 @@ r"""A synthetic streaming service with a known truth: a log like a real one, of 
 Notation: user u, title i, time t, hour of day h, device d, slot s (six hours); x_l the title that u watched l
 watches ago ("watched": played at least half), l = 1 ... M with M = 64. Strengths are fields of `SimulationConfig`.
 
-**Titles.** v_i = unit(genre + 0.3 further genres + 0.75 creator + 0.45 series + 0.1 noise) in R^16. A series is
+**Titles.** v_i = unit(genre + 0.3 further genres + 0.9 creator + 0.35 series + 0.1 noise) in R^16. A series is
 released part after part; a share of titles appears during the period, always at midnight.
 
 **Tastes.** A user has K = 3 unit vectors, each pointing at a genre and one of its creators; age group and country
@@ -15,15 +15,15 @@ shift which genres. The taste at a moment is a mixture whose gate depends on the
 **Utility.** ::
 
     U_ui(t) = taste_strength <v_i, p_u(t, d)>                                    taste
-            + q_i + trend_i(s) + 2.5 exp(-age_i / 4 days) - 3 [part_i > 1]       appeal: the same for all users
-            + sum_l (series_strength + 3) g(l) [next_part(x_l) = i]              series: order matters
+            + q_i + trend_i(s) + 2 exp(-age_i / 4 days) - series_strength [part_i > 1]   appeal (for all users)
+            + sum_l 2 series_strength g(l) [next_part(x_l) = i]                  series: order matters
             + sum_{l <= 10} exp(-(l - 1) / 4) [creator(x_l) = creator(i)]        creator
             + sum_{20 <= l <= 60} long_range_strength [kindred(x_l) = i]         long-range memory
             - 0.5 max(0, #{l <= 8: genre(x_l) = genre(i)} - 4)                   genre fatigue
 
-and -infinity before release. q is 0.9 times a Gumbel variable (a long tail of quality); a trend is a sinusoid of 6
-to 18 days; g(l) = 0.4 + 0.6 exp(-(l - 1) / 8) up to l = 24, then 0.4. For a title among the last M watches the last
-four lines are replaced by its satiation (-8; -4 for Kids, -2.5 for Music, so that these are repeated).
+and -infinity before release. q is a Gumbel variable (a long tail of quality); a trend is a sinusoid of 6 to 18
+days; g(l) = 0.4 + 0.6 exp(-(l - 1) / 8). For a title among the last M watches the last four lines are replaced by its
+satiation (-8; -4 for Kids, -2.5 for Music, so that these are repeated).
 
 **Organic plays** (surface `search`): P(i) = softmax_i(U), over all released titles. Always clicked.
 
@@ -55,7 +55,7 @@ from upnext.simulation.people import DEVICES, SURFACES, People, Requests, make_p
 from upnext.simulation.policy import policy_probabilities, sample_lists, sample_softmax
 from upnext.simulation.response import click_rate, examination, respond
 from upnext.simulation.settings import DAY_MS, HOUR_MS, SimulationConfig
-from upnext.simulation.truth import MEMORY, World, make_world, remember, utility
+from upnext.simulation.truth import MEMORY, World, make_world, remember, sequence_effect, utility
 
 __all__ = ["Simulation", "SimulationConfig", "Watches", "simulate"]
 
@@ -155,7 +155,8 @@ def _play_organic(
     rng: np.random.Generator,
 ) -> _Rows:
     users = requests.user[chosen]
-    value = utility(world, users, memory[users], requests.time_ms[chosen], requests.device[chosen])
+    effect = sequence_effect(world, memory[users])
+    value = utility(world, users, effect, requests.time_ms[chosen], requests.device[chosen])
     item = sample_softmax(value, rng)
     own = np.take_along_axis(value, item[:, None], axis=1)[:, 0]
     click = np.ones(len(chosen), dtype=bool)
@@ -171,9 +172,10 @@ def _play_list(
 ) -> _Rows:
     users, time_ms = requests.user[chosen], requests.time_ms[chosen]
     L = world.config.list_length
-    odds = policy_probabilities(world, users, memory[users], time_ms, requests.surface[chosen])
+    effect = sequence_effect(world, memory[users])
+    odds = policy_probabilities(world, users, effect, time_ms, requests.surface[chosen])
     items = sample_lists(odds, L, rng)
-    value = utility(world, users, memory[users], time_ms, requests.device[chosen])
+    value = utility(world, users, effect, time_ms, requests.device[chosen])
     value = np.take_along_axis(value, items, axis=1)
     click = rng.random(items.shape, dtype=np.float32) < examination(L) * click_rate(value)
     played, like, dislike = respond(value, click, rng)

@@ -37,13 +37,15 @@ Source = Annotated[AnySource, Field(discriminator="kind")]
 def source_files(source: AnySource) -> list[Path]:
     """The files that a source reads, or could read: a change of one makes the log out of date.
 
-    Raises:   BadData: there are none.
+    Raises:   BadData: a path or pattern matches no file.
     """
     if isinstance(source, TableSource):
         tables = [source.path, *(side.path for side in (source.items, source.users) if side is not None)]
         return [file for path in tables for file in find_files(path)]
-    path = resolve_path(source.path)
-    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else find_files(source.path)
+    if isinstance(source, SASRecSource):
+        return [*find_files(source.path), *(find_files(source.items.path) if source.items is not None else [])]
+    folder = resolve_path(source.path)
+    return sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
 
 
 def read(source: AnySource) -> RawLog:

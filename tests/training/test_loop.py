@@ -1,0 +1,117 @@
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.models.histories import histories, request
+from upnext.base.batches import Events, SequenceBatch
+from upnext.base.errors import UserError
+from upnext.models.popularity import Popular, PopularConfig
+from upnext.models.sasrec import SASRec, SASRecConfig
+from upnext.objectives.next_item import NextItemPrediction
+from upnext.pipeline.pretrain import Chunks
+from upnext.training.loop import TrainingConfig, train
+
+
+@dataclass
+class Numbers:
+    """A data source of rows with one event each."""
+
+    lengths: np.ndarray
+
+    def batch(self, rows: np.ndarray) -> SequenceBatch:
+        return histories([[2 + int(row)] for row in rows])
+
+
+class Line(nn.Module):
+    """One weight, pulled towards 3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.0))
+
+    def loss(self, batch: SequenceBatch, step: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        count = torch.tensor(float(len(batch)))
+        return {"square": ((self.weight - 3) ** 2 * count, count)}
+
+
+def test_keeps_the_best_epoch_and_stops_when_patience_ends(tmp_path):
+    model = Line()
+    seen: list[float] = []
+
+    def validate() -> dict[str, float]:
+        seen.append(model.weight.item())
+        return {"metric": [0.1, 0.5, 0.4, 0.3][len(seen) - 1]}
+
+    config = TrainingConfig(epochs=10, patience=2, learning_rate=0.05, warmup_steps=0, tokens_per_batch=2)
+    result = train(model, model.loss, Numbers(np.ones(6, np.int64)), validate, config, tmp_path)
+    assert (result.best_epoch, result.best_metric, result.epochs) == (1, 0.5, 4)
+    assert model.weight.item() == seen[1]
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [line["metric"] for line in lines] == [0.1, 0.5, 0.4, 0.3]
+    assert lines[0]["square_loss"] > lines[3]["square_loss"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.jsonl"]
+
+
+def test_a_loss_that_is_no_number_stops_with_advice(tmp_path):
+    def objective(batch: SequenceBatch, step: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        return {"broken": (torch.tensor(torch.nan, requires_grad=True), torch.tensor(1.0))}
+
+    with pytest.raises(UserError, match="lower training.learning_rate"):
+        train(Line(), objective, Numbers(np.ones(2, np.int64)), dict, TrainingConfig(), tmp_path)
+
+
+def test_nothing_to_train_on_is_said(tmp_path):
+    with pytest.raises(UserError, match="nothing to train on"):
+        train(Line(), Line().loss, Numbers(np.ones(0, np.int64)), dict, TrainingConfig(), tmp_path)
+
+
+def rising() -> Callable[[], dict[str, float]]:
+    """A validation that is better after every epoch, so that all epochs run and the last one is kept."""
+    epoch = count()
+    return lambda: {"epoch": float(next(epoch))}
+
+
+def planted(num_users: int, seed: int) -> tuple[Events, np.ndarray]:
+    """Users walk a fixed cycle of 20 items from a random start, with a most popular item strewn in."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for _ in range(num_users):
+        walk = (generator.integers(20) + np.arange(generator.integers(4, 12))) % 20 + 3
+        walk[generator.random(len(walk)) < 0.2] = 2
+        rows.append(walk)
+    flat = np.concatenate(rows)
+    steps = np.arange(len(flat))
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    return Events(flat, flat, steps, steps, steps), offsets
+
+
+def test_learns_a_planted_order_that_popularity_cannot(tmp_path):
+    torch.manual_seed(0)
+    num_items = 23
+    events, offsets = planted(200, seed=0)
+    model = SASRec(SASRecConfig(width=32, max_length=8, dropout=0.0), torch.arange(num_items) >= 2)
+    chunks = Chunks.cut(events, offsets, model.max_length)
+    config = TrainingConfig(epochs=12, tokens_per_batch=256, learning_rate=5e-3, warmup_steps=5)
+    train(model, NextItemPrediction(model), chunks, rising(), config, tmp_path)
+    model.train(False)
+
+    held_out, held_offsets = planted(100, seed=1)
+    popular = Popular.fit(PopularConfig(), events.item, num_items)
+    hits = {"sasrec": 0, "popular": 0}
+    for a, b in zip(held_offsets[:-1], held_offsets[1:], strict=True):
+        past, target = held_out.item[a : b - 1].tolist(), int(held_out.item[b - 1])
+        if target == 2:
+            continue
+        batch = histories([past])
+        for name, one in (("sasrec", model), ("popular", popular)):
+            with torch.inference_mode():
+                scores = one.score(one.encode(batch), request(1), torch.arange(num_items)[None])[0]
+            hits[name] += target in scores.topk(2).indices.tolist()
+    assert hits["sasrec"] > 60
+    assert hits["popular"] < 20
