@@ -1,5 +1,7 @@
 """Conditions: their grammar, what fulfils them, and what a mistake is told."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,11 +11,12 @@ from upnext.base.errors import BadConfig
 from upnext.base.views import Condition
 
 
-def select(text: str, **columns: list[float | None]) -> list[bool]:
+def select(text: str, **columns: Sequence[float | None]) -> list[bool]:
     """Evaluate a condition; None is a value that was not observed and lies in the array as 0."""
     values = {name: np.array([0 if v is None else v for v in column], np.float32) for name, column in columns.items()}
-    observed = {name: np.array([v is not None for v in column]) for name, column in columns.items()}
-    return Condition.parse(text).select(values, observed).tolist()
+    observed = {name: np.array([v is not None for v in column], bool) for name, column in columns.items()}
+    selected: list[bool] = Condition.parse(text).select(values, observed).tolist()
+    return selected
 
 
 @pytest.mark.parametrize(

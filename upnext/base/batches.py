@@ -125,7 +125,7 @@ class SequenceBatch(OnDevice):
         if name == ALL:
             return self
         if name not in self.views:
-            raise BadBatch(f"no view {name!r} in this batch; it has {sorted([ALL, *self.views])}")
+            raise BadBatch(f"no view {name!r} in this batch; it has {sorted({ALL, *self.views})}")
         selected = self.views[name] & self.mask
         return self if bool((selected == self.mask).all()) else self._gather(selected)
 

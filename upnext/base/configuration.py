@@ -73,7 +73,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text  # an unquoted string, as a shell leaves it
+        value = text.strip()  # an unquoted string, as a shell leaves it
     *parents, last = key.strip().split(".")
     for parent in parents:
         data = data.setdefault(parent, {})

@@ -12,7 +12,8 @@ from rich.table import Table
 from upnext.base.artifacts import Workspace
 from upnext.base.errors import BadArtifact
 from upnext.serving.histories import Histories
-from upnext.serving.recommend import Page, Query, recommend
+from upnext.serving.intake import check_user
+from upnext.serving.recommend import Page, Query, follow_stream, recommend
 from upnext.serving.release import Release
 from upnext.store.embedded import LmdbStore
 
@@ -26,10 +27,17 @@ def recommend_users(workspace_folder: Path, users: Sequence[str], k: int, as_jso
     release = Release.load(Workspace(workspace_folder).current("release").folder)
     live_folder = workspace_folder / "live"
     live = LmdbStore(live_folder) if live_folder.is_dir() else None
-    now = time.time_ns() // 1_000_000
-    queries = [Query(release.users.parse(user), now, k) for user in users]
-    for page in recommend(release, Histories(release, live), queries):
-        _print(release, page, as_json, console)
+    try:
+        histories = Histories(release, live)
+        follow_stream(release, histories, histories.posted())
+        now = time.time_ns() // 1_000_000
+        queries = [Query(check_user(release.users.parse(user), "--user"), now, k) for user in users]
+        for page in recommend(release, histories, queries):
+            _print(release, page, as_json, console)
+    finally:
+        release.histories.close()
+        if live is not None:
+            live.close()
 
 
 def _print(release: Release, page: Page, as_json: bool, console: Console) -> None:

@@ -85,18 +85,16 @@ def _show_metrics(folder: Path, console: Console) -> None:
     rows: list[dict[str, Any]] = json.loads((folder / "metrics.json").read_text())
     first = rows[0]
     shown = [row for row in rows if row["k"] == first["k"] and row["history_removed"] == first["history_removed"]]
-    names = list(dict.fromkeys(row["metric"] for row in shown))
     treatment = "removed from" if first["history_removed"] else "kept in"
     table = Table(title=f"at {first['k']}, history {treatment} the ranking", title_justify="left")
     table.add_column("model")
-    for name in names:
+    for name in (*_FIGURES, "95 % interval of ndcg"):
         table.add_column(name, justify="right")
     for model in dict.fromkeys(row["model"] for row in shown):
-        values = {row["metric"]: row for row in shown if row["model"] == model}
-        table.add_row(model, *(_cell(values[name]) for name in names))
+        of = {row["metric"]: row for row in shown if row["model"] == model}
+        interval = f"{of['ndcg']['low']:.4f}–{of['ndcg']['high']:.4f}"
+        table.add_row(model, *(f"{of[name]['value']:.4f}" for name in _FIGURES), interval)
     console.print(table)
 
 
-def _cell(row: dict[str, Any]) -> str:
-    value = f"{row['value']:.4f}" if abs(row["value"]) < 100 else f"{row['value']:,.0f}"
-    return value if row["low"] is None else f"{value} [dim]{row['low']:.4f}–{row['high']:.4f}[/dim]"
+_FIGURES = ("ndcg", "hr", "recall", "mrr", "coverage")

@@ -5,7 +5,7 @@
 """
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,7 @@ from upnext.events.sources import AnySource, RawLog, TableSource, read, source_f
 from upnext.events.split import TRAIN, GlobalTime, LeaveLastOut, Split, split_events
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
+from upnext.simulation.files import as_table
 
 __all__ = ["PrepareConfig", "SimulatedSource", "run"]
 
@@ -58,7 +59,7 @@ class PrepareConfig(Config):
 def run(config: PrepareConfig, workspace: Workspace) -> Artifact:
     """Prepare the log; an up to date one is found, not made again."""
     parents = [workspace.current("simulation")] if isinstance(config.source, SimulatedSource) else []
-    source = _simulated_files(parents[0]) if isinstance(config.source, SimulatedSource) else config.source
+    source = _files_of(parents[0]) if isinstance(config.source, SimulatedSource) else config.source
     # Files from outside have no manifest: their names, sizes and times stand for their content.
     files = {} if parents else {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in source_files(source)}
     settings = {"config": config.model_dump(mode="json"), "files": files}
@@ -194,25 +195,5 @@ def _numeric(values: pl.Series) -> FlatColumn:
     return FlatColumn(values.fill_null(0.0).cast(pl.Float32).to_numpy(), values.is_not_null().to_numpy())
 
 
-def _simulated_files(simulation: Artifact) -> TableSource:
-    folder = simulation.folder
-    mapping: dict[str, Any] = {
-        "kind": "table",
-        "path": str(folder / "events.parquet"),
-        "user": USER_ID,
-        "item": ITEM_ID,
-        "time": TIME_MS,
-        "time_unit": "ms",
-        "request": REQUEST_ID,
-        "position": POSITION,
-        "contexts": {"surface": "categorical", "device": "categorical", "hour": "categorical"},
-        "feedback": {"click": "binary", "played": "fraction", "like": "binary", "dislike": "binary"},
-        "items": {
-            "path": str(folder / "items.parquet"),
-            "item": ITEM_ID,
-            "title": "title",
-            "genres": "genres",
-            "collection": "collection",
-        },
-    }
-    return parse_config(TableSource, mapping, str(folder))
+def _files_of(simulation: Artifact) -> TableSource:
+    return parse_config(TableSource, as_table(simulation.folder), str(simulation.folder))

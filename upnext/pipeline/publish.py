@@ -3,13 +3,14 @@
 import numpy as np
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
-from upnext.base.errors import BadConfig
+from upnext.base.errors import BadConfig, BadRequest
 from upnext.events.log import EventLog
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
 from upnext.models.build import load_model, save_model
 from upnext.models.popularity import RecentlyPopular
 from upnext.serving.histories import pack_history
+from upnext.serving.intake import check_feedback
 from upnext.serving.release import ReleaseSettings
 from upnext.store.embedded import LmdbStore
 
@@ -75,8 +76,8 @@ def _check(config: ReleaseSettings, log: EventLog) -> None:
     if config.hide is not None:
         log.schema.select(config.hide, log.rows.columns)
     for action, feedback in config.actions.items():
-        for name in feedback:
-            if name not in log.schema.feedback:
-                raise BadConfig(
-                    f"publish.actions.{action} posts the feedback {name!r}; the log has {sorted(log.schema.feedback)}"
-                )
+        for name, value in feedback.items():
+            try:
+                check_feedback(name, value, log.schema.feedback, f"publish.actions.{action}")
+            except BadRequest as error:
+                raise BadConfig(str(error)) from None

@@ -24,9 +24,8 @@ from litestar.datastructures import MutableScopeHeaders, State
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import File
-from litestar.static_files import create_static_files_router
 from litestar.types import Message, Scope
 
 import upnext
@@ -42,6 +41,7 @@ from upnext.serving.service import Service
 __all__ = ["create_app"]
 
 _PAGE = Path(__file__).parent / "page"
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _MAX_K = 200
 _MAX_EVENTS = 1000
 _MAX_BODY = 1_000_000
@@ -63,7 +63,7 @@ def _service(request: AnyRequest) -> Service:
 
 def _id_in_path(request: AnyRequest, before: str, after: str = "") -> str:
     """The id between two parts of the path, read before it was decoded: an id may hold an encoded slash."""
-    path = request.scope["raw_path"].decode("latin-1")
+    path = request.scope["raw_path"].decode("latin-1").partition("?")[0]  # some servers leave the query there
     encoded = path.partition(before)[2].removesuffix("/").removesuffix(after)
     if "/" in encoded:
         raise NotFound(f"nothing is served at {shown(unquote(path))}; write / in an id as %2F, or see /schema")
@@ -74,6 +74,15 @@ def _id_in_path(request: AnyRequest, before: str, after: str = "") -> str:
 async def home() -> File:
     """The page."""
     return File(path=_PAGE / "index.html", media_type="text/html", content_disposition_type="inline")
+
+
+@get("/page/{name:str}", include_in_schema=False)
+async def page_file(name: FromPath[str]) -> File:
+    """A file of the page, and no other."""
+    path = next((path for path in _PAGE.iterdir() if path.name == name and path.suffix in _TYPES), None)
+    if path is None:
+        raise NotFound(f"the page has no file {shown(name)}")
+    return File(path=path, media_type=_TYPES[path.suffix], content_disposition_type="inline")
 
 
 @get("/health")
@@ -104,8 +113,8 @@ async def describe(request: AnyRequest) -> dict[str, Any]:
 @get("/v1/recommendations")
 async def recommendations(
     request: AnyRequest,
-    user_id: Annotated[str, Parameter(description="any id; an unknown one is a new visitor")],
-    k: Annotated[int, Parameter(ge=1, le=_MAX_K, description="items per row")] = 20,
+    user_id: Annotated[str, QueryParameter(description="any id; an unknown one is a new visitor")],
+    k: Annotated[int, QueryParameter(ge=1, le=_MAX_K, description="items per row")] = 20,
 ) -> dict[str, Any]:
     """Rows for a user. Any other parameter is a context of the request: `surface=home`."""
     service = _service(request)
@@ -178,7 +187,7 @@ async def item(request: AnyRequest) -> dict[str, Any]:
 
 @get("/v1/users")
 async def users(
-    request: AnyRequest, search: str = "", limit: Annotated[int, Parameter(ge=1, le=1000)] = 50
+    request: AnyRequest, search: FromQuery[str] = "", limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 50
 ) -> dict[str, Any]:
     """Users of the log whose id contains the text, in the order of their first event."""
     service = _service(request)
@@ -189,7 +198,7 @@ async def users(
 
 
 @get("/v1/users/{user_id:path}")
-async def history(request: AnyRequest, limit: Annotated[int, Parameter(ge=1, le=1000)] = 50) -> dict[str, Any]:
+async def history(request: AnyRequest, limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 50) -> dict[str, Any]:
     """What a user chose, the latest first; an unknown user has an empty history. The path ends in /history."""
     service = _service(request)
     release = service.release
@@ -279,7 +288,7 @@ def create_app(service: Service) -> Litestar:
             item,
             users,
             history,
-            create_static_files_router(path="/page", directories=[_PAGE]),
+            page_file,
         ],
         exception_handlers={UserError: _on_user_error, HTTPException: _on_http_error, Exception: _on_our_bug},
         before_send=[_add_headers],

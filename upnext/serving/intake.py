@@ -16,7 +16,16 @@ from upnext.serving.batching import BatchingThread
 from upnext.serving.histories import LiveEvent, new_event_id
 from upnext.serving.release import Release
 
-__all__ = ["Intake", "PostedEvent", "PostedEvents", "check_context", "check_event", "check_feedback", "check_user", "shown"]
+__all__ = [
+    "Intake",
+    "PostedEvent",
+    "PostedEvents",
+    "check_context",
+    "check_event",
+    "check_feedback",
+    "check_user",
+    "shown",
+]
 
 _EARLIEST_MS = 631_152_000_000  # 1990-01-01
 _DAY_MS = 86_400_000
@@ -88,8 +97,8 @@ def check_event(posted: PostedEvent, release: Release, where: str) -> LiveEvent:
     if item == UNKNOWN:
         kind = "integers" if release.catalogue.vocabulary.is_integer else "strings"
         raise NotFound(
-            f"{where}.item_id {shown(posted.item_id)} is not in the catalogue of {len(release.catalogue) - FIRST:,} items;"
-            f" its ids are {kind}, and GET /v1/items/{{item_id}} tells which exist"
+            f"{where}.item_id {shown(posted.item_id)} is not in the catalogue of {len(release.catalogue) - FIRST:,}"
+            f" items; its ids are {kind}, and GET /v1/items/{{item_id}} tells which exist"
         )
     now = time.time_ns() // 1_000_000
     time_ms = now if posted.time_ms is None else posted.time_ms

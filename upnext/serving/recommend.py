@@ -18,10 +18,11 @@ from upnext.base.ids import FIRST, PADDING, ExternalId
 from upnext.base.protocols import VectorRetriever
 from upnext.base.views import ALL
 from upnext.models.build import AnyModel
-from upnext.serving.histories import Histories
+from upnext.models.popularity import RecentlyPopular
+from upnext.serving.histories import Histories, LiveEvent
 from upnext.serving.release import Release
 
-__all__ = ["Page", "Query", "Row", "recommend"]
+__all__ = ["Page", "Query", "Row", "follow_stream", "recommend"]
 
 FOR_YOU, POPULAR = "for-you", "popular"
 
@@ -79,6 +80,14 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
     ]
 
 
+def follow_stream(release: Release, histories: Histories, posted: list[LiveEvent]) -> None:
+    """Let the model of what is popular now see what was posted."""
+    popular = release.popular
+    if posted and isinstance(popular, RecentlyPopular):
+        chosen = _in_view(histories.as_events(posted), popular.view)
+        popular.observe(chosen.item, chosen.time_ms)
+
+
 def _before(events: Events, query: Query) -> Events:
     """What lies strictly before the request; all of it, where the log has no clock."""
     end = int(np.searchsorted(events.time_ms, query.time_ms))
@@ -109,18 +118,18 @@ def _allowed(release: Release, past: Events) -> NDArray[np.bool_]:
     allowed = np.ones(len(release.catalogue), bool)
     allowed[:FIRST] = False
     if settings.exclude_history:
-        allowed[_in_view(past, settings.view)] = False
+        allowed[_in_view(past, settings.view).item] = False
     if settings.hide is not None:
         allowed[past.item[release.schema.select(settings.hide, past.columns)]] = False
     return allowed
 
 
-def _in_view(events: Events, view: str) -> NDArray[np.int64]:
-    return events.item if view == ALL else events.item[events.views[view]]
+def _in_view(events: Events, view: str) -> Events:
+    return events if view == ALL else events.take(events.views[view])
 
 
 def _encode(model: AnyModel, pasts: Sequence[Events]) -> State:
-    seen = [past if model.view == ALL else past.take(past.views[model.view]) for past in pasts]
+    seen = [_in_view(past, model.view) for past in pasts]
     ends = np.cumsum([len(events) for events in seen])
     starts = np.maximum(ends - model.max_length, ends - [len(events) for events in seen])
     return model.encode(Events.concatenate(seen).without_columns().batch(starts, ends))

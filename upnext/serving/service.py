@@ -5,14 +5,12 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from upnext.models.popularity import RecentlyPopular
 from upnext.serving.batching import BatchingThread
 from upnext.serving.histories import Histories, LiveEvent
 from upnext.serving.intake import Intake
-from upnext.serving.recommend import Page, Query, recommend
+from upnext.serving.recommend import Page, Query, follow_stream, recommend
 from upnext.serving.release import Release
 from upnext.store.embedded import LmdbStore
 
@@ -54,14 +52,6 @@ class Service:
         self.release.histories.close()
 
     def _recommend(self, queries: list[Query]) -> Sequence[Page]:
-        self._follow_stream()
-        return recommend(self.release, self.histories, queries)
-
-    def _follow_stream(self) -> None:
-        """Let the model of what is popular now see what was posted."""
         new = [self._unseen.popleft() for _ in range(len(self._unseen))]
-        popular = self.release.popular
-        if new and isinstance(popular, RecentlyPopular):
-            events = self.histories.as_events(new)
-            chosen = events if popular.view == "all" else events.take(events.views[popular.view])
-            popular.observe(chosen.item, np.asarray(chosen.time_ms))
+        follow_stream(self.release, self.histories, new)
+        return recommend(self.release, self.histories, queries)

@@ -4,17 +4,19 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from typing import Any
 
 import numpy as np
 
 from upnext.base.configuration import parse_config
 from upnext.base.errors import BadArtifact
+from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, POSITION, REQUEST_ID, TIME_MS, TITLE, USER_ID
 from upnext.base.schema import ITEM_ID, USER_ID
 from upnext.simulation.settings import SimulationConfig
 from upnext.simulation.truth import World
 from upnext.simulation.world import Simulation, Watches
 
-__all__ = ["Truth", "read_truth", "write"]
+__all__ = ["Truth", "as_table", "read_truth", "write"]
 
 _FORMAT = 1
 
@@ -47,6 +49,25 @@ def write(simulation: Simulation, folder: Path) -> None:
         **simulation.world.arrays(),
     }
     np.savez(folder / "truth.npz", **arrays)
+
+
+def as_table(folder: Path) -> dict[str, Any]:
+    """Describe the tables that `write` wrote as `[prepare.source]` describes tables: column names by role."""
+    items = {name: name for name in (TITLE, GENRES, COLLECTION)}
+    return {
+        "kind": "table",
+        "path": str(folder / "events.parquet"),
+        "user": USER_ID,
+        "item": ITEM_ID,
+        "time": TIME_MS,
+        "time_unit": "ms",
+        "request": REQUEST_ID,
+        "position": POSITION,
+        "contexts": {"surface": "categorical", "device": "categorical", "hour": "categorical"},
+        "feedback": {"click": "binary", "played": "fraction", "like": "binary", "dislike": "binary"},
+        "items": {"path": str(folder / "items.parquet"), "item": ITEM_ID, **items},
+        "users": {"path": str(folder / "users.parquet"), "user": USER_ID},
+    }
 
 
 def read_truth(folder: Path) -> Truth:

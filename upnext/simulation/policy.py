@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.simulation.response import examination
-from upnext.simulation.truth import World, appeal_at
+from upnext.simulation.truth import World, affinity, appeal_at
 
 __all__ = ["expected_examination", "policy_probabilities", "sample_lists", "sample_softmax"]
 
@@ -29,7 +29,7 @@ def policy_probabilities(
     """
     home = (surface == 1).astype(np.float32)[:, None]
     appeal = appeal_at(world, time_ms)
-    logits = world.guess[users] @ world.vectors.T
+    logits = affinity(world, world.guess[users])
     logits *= np.float32(0.9 * world.config.taste_strength) * home
     logits += 0.7 * appeal
     logits += (0.15 + 0.25 * home) * effect

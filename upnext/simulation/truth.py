@@ -15,13 +15,16 @@ from upnext.simulation.catalogue import GENRE_NAMES, Catalogue
 from upnext.simulation.people import People
 from upnext.simulation.settings import DAY_MS, HOUR_MS, SimulationConfig
 
-__all__ = ["MEMORY", "World", "appeal_at", "make_world", "remember", "sequence_effect", "taste", "utility"]
+__all__ = ["MEMORY", "World", "affinity", "appeal_at", "make_world", "remember", "sequence_effect", "taste", "utility"]
 
 MEMORY = 64
 """M: utility depends on a user's last 64 watches, and on nothing earlier."""
 
 SLOT_MS = 6 * HOUR_MS
 """Popularity changes every six hours."""
+
+_BLAS_ONE_THREAD = 1 << 18
+"""OpenBLAS multiplies with one thread up to so many multiplications."""
 
 _LAG = np.arange(MEMORY, 0, -1)  # the newest watch, lag 1, comes last
 _SERIES_WEIGHT = (0.4 + 0.6 * np.exp(-(_LAG - 1) / 8)).astype(np.float32)
@@ -152,6 +155,20 @@ def taste(
     return np.asarray(mixed + world.walk[users, day], dtype=np.float32)
 
 
+def affinity(world: World, directions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Multiply directions with every title's vector: (B, D) -> (B, V) float32.
+
+    In stacks small enough for BLAS to stay on one thread: the sums are then the same for any number of threads, and
+    on a busy machine the products are ten times faster.
+    """
+    B, D = directions.shape
+    rows = max(1, _BLAS_ONE_THREAD // (D * world.num_items))
+    padded = np.zeros((-(-B // rows) * rows, D), dtype=np.float32)
+    padded[:B] = directions
+    stacks = np.matmul(padded.reshape(-1, rows, D), world.vectors.T)
+    return np.asarray(stacks.reshape(-1, world.num_items)[:B], dtype=np.float32)
+
+
 def appeal_at(world: World, time_ms: NDArray[np.int64]) -> NDArray[np.float32]:
     """Look up what all users share: (B, V) float32, -inf before release."""
     slot = np.clip((time_ms - world.config.start_ms) // SLOT_MS, 0, len(world.appeal) - 1)
@@ -199,7 +216,7 @@ def utility(
     Args:     users: (B,) rows; effect: (B, V) from `sequence_effect`; time_ms: (B,); device: (B,).
     Returns:  (B, V) float32; -inf for titles not yet released.
     """
-    total = np.float32(world.config.taste_strength) * taste(world, users, time_ms, device) @ world.vectors.T
+    total = affinity(world, np.float32(world.config.taste_strength) * taste(world, users, time_ms, device))
     total += appeal_at(world, time_ms)
     total += effect
     return np.asarray(total, dtype=np.float32)

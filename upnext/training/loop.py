@@ -86,69 +86,87 @@ def train(
     """
     if not len(data.lengths):
         raise UserError("there is nothing to train on: no user has an event of the model's view in the training part")
-    generator = np.random.default_rng(config.seed)
-    optimizer = adamw(model, config.learning_rate, config.weight_decay)
-    batches = shuffled_batches(data.lengths, config.tokens_per_batch, generator)
-    total_steps = len(batches) * config.epochs
-    warmup_steps = min(config.warmup_steps, total_steps // 10)
-    step, best_epoch, best_metric, events, training_s = 0, -1, -np.inf, 0, 0.0
+    run = _Run(model, objective, data, config)
+    best_epoch, best_metric = -1, -np.inf
     started = time.perf_counter()
     with _progress() as progress:
-        task = progress.add_task(label, total=total_steps, events_per_s="", validation="")
+        task = progress.add_task(label, total=None, events_per_s="", validation="")
         for epoch in range(config.epochs):
-            epoch_start = time.perf_counter()
-            model.train()
-            sums: dict[str, float] = {}
-            for rows in batches if epoch == 0 else shuffled_batches(data.lengths, config.tokens_per_batch, generator):
-                for group in optimizer.param_groups:
-                    group["lr"] = config.learning_rate * warmup_cosine(step, warmup_steps, total_steps)
-                batch = data.batch(rows)
-                _step(model, objective(batch, step), optimizer, config.gradient_clip, step, sums)
-                step += 1
-                events += int(batch.lengths.sum())
-                rate = events / (training_s + time.perf_counter() - epoch_start)
-                progress.update(task, advance=1, events_per_s=f"{rate:,.0f} events/s")
-            training_s += time.perf_counter() - epoch_start
+            losses = run.epoch(lambda: progress.update(task, **run.shown()))
             model.eval()
             with torch.inference_mode():
                 metrics = validate()
             name, metric = next(iter(metrics.items()))
             progress.update(task, validation=f"{name} {metric:.4f}")
-            is_better = metric > best_metric
-            save_checkpoint(folder / "last.safetensors", model, optimizer, step)
-            if is_better:
+            save_checkpoint(folder / "last.safetensors", model, run.optimizer, run.step)
+            if metric > best_metric:
                 best_epoch, best_metric = epoch, metric
-                save_checkpoint(folder / "best.safetensors", model, optimizer, step)
-            _log(folder, {"epoch": epoch, "step": step, **_means(sums), **metrics, "events_per_s": events / training_s})
+                save_checkpoint(folder / "best.safetensors", model, run.optimizer, run.step)
+            _log(folder, {"epoch": epoch, "step": run.step, **losses, **metrics, "events_per_s": run.events_per_s})
             if epoch - best_epoch >= config.patience:
                 break
-        progress.update(task, completed=step, total=step)
+        progress.update(task, completed=run.step, total=run.step)
     weights, _ = load_checkpoint(folder / "best.safetensors")
     model.load_state_dict(weights)
     for name in ("best.safetensors", "last.safetensors"):
         (folder / name).unlink()
-    seconds = time.perf_counter() - started
-    return TrainingResult(best_epoch, best_metric, epoch + 1, events / training_s, seconds)
+    return TrainingResult(best_epoch, best_metric, epoch + 1, run.events_per_s, time.perf_counter() - started)
 
 
-def _step(
-    model: nn.Module,
-    terms: dict[str, tuple[Tensor, Tensor]],
-    optimizer: torch.optim.Optimizer,
-    gradient_clip: float,
-    step: int,
-    sums: dict[str, float],
-) -> None:
-    loss = torch.stack([total / weight.clamp(min=1) for total, weight in terms.values()]).sum()
-    if not torch.isfinite(loss):
-        raise UserError(f"the loss is {loss.item()} at step {step}; lower training.learning_rate")
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(model.parameters(), gradient_clip)
-    optimizer.step()
-    for name, (total, weight) in terms.items():
-        sums[name] = sums.get(name, 0.0) + total.item()
-        sums[f"{name}.weight"] = sums.get(f"{name}.weight", 0.0) + weight.item()
+class _Run:
+    """One run's optimiser, random order of the data, and counts."""
+
+    def __init__(self, model: nn.Module, objective: Objective, data: TrainingData, config: TrainingConfig) -> None:
+        self.model, self.objective, self.data, self.config = model, objective, data, config
+        self.optimizer = adamw(model, config.learning_rate, config.weight_decay)
+        self._generator = np.random.default_rng(config.seed)
+        self._batches = self._shuffle()
+        self._total_steps = len(self._batches) * config.epochs
+        self._warmup_steps = min(config.warmup_steps, self._total_steps // 10)
+        self.step = self._events = 0
+        self._seconds = 0.0
+
+    def _shuffle(self) -> list[NDArray[np.int64]]:
+        return shuffled_batches(self.data.lengths, self.config.tokens_per_batch, self._generator)
+
+    @property
+    def events_per_s(self) -> float:
+        """Events read per second of training, validation apart."""
+        return self._events / max(self._seconds, 1e-9)
+
+    def shown(self) -> dict[str, Any]:
+        """What the progress bar shows after a step."""
+        speed = f"{self.events_per_s:,.0f} events/s"
+        return {"completed": self.step, "total": self._total_steps, "events_per_s": speed}
+
+    def epoch(self, after_step: Callable[[], None]) -> dict[str, float]:
+        """Go through the data once; returns the mean of each loss term."""
+        self.model.train()
+        sums: dict[str, float] = {}
+        for rows in self._batches if self.step == 0 else self._shuffle():
+            start = time.perf_counter()
+            for group in self.optimizer.param_groups:
+                factor = warmup_cosine(self.step, self._warmup_steps, self._total_steps)
+                group["lr"] = self.config.learning_rate * factor
+            batch = self.data.batch(rows)
+            self._update(self.objective(batch, self.step), sums)
+            self.step += 1
+            self._events += int(batch.lengths.sum())
+            self._seconds += time.perf_counter() - start
+            after_step()
+        return _means(sums)
+
+    def _update(self, terms: dict[str, tuple[Tensor, Tensor]], sums: dict[str, float]) -> None:
+        loss = torch.stack([total / weight.clamp(min=1) for total, weight in terms.values()]).sum()
+        if not torch.isfinite(loss):
+            raise UserError(f"the loss is {loss.item()} at step {self.step}; lower training.learning_rate")
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        for name, (total, weight) in terms.items():
+            sums[name] = sums.get(name, 0.0) + total.item()
+            sums[f"{name}.weight"] = sums.get(f"{name}.weight", 0.0) + weight.item()
 
 
 def _means(sums: dict[str, float]) -> dict[str, float]:

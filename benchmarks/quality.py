@@ -1,0 +1,86 @@
+"""Quality of the main path: run an example's configuration and keep its figures in docs/results.
+
+    python benchmarks/quality.py examples/demo.toml examples/ml-100k.toml …
+
+Each configuration runs as a user would run it, up to the report; the report's figures become rows of
+`docs/results/quality-<name>.json`.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from upnext.commands.project import Project, load_project
+from upnext.commands.run import run_stages
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+
+
+def main() -> None:
+    """Run each configuration and write its rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configurations", nargs="+", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    arguments = parser.parse_args()
+    console = Console()
+    for file in arguments.configurations:
+        project = load_project(file, arguments.overrides)
+        run_stages(project, None, "evaluate", console)
+        write_rows(file, project, arguments.overrides, console)
+
+
+def write_rows(file: Path, project: Project, overrides: Sequence[str], console: Console) -> None:
+    """Turn the current report of a project into result rows."""
+    workspace = project.opened()
+    report, log = workspace.current("report"), workspace.current("log")
+    split = log.manifest["metrics"]["split"]
+    known = {
+        "benchmark": "quality",
+        "dataset": file.stem if project.simulate is None else "simulated",
+        "variant": file.stem,
+        "command": " ".join(["python benchmarks/quality.py", str(file), *(f"--set {text}" for text in overrides)]),
+        "commit": git("rev-parse", "--short", "HEAD") + ("+changes" if git("status", "--porcelain", "upnext") else ""),
+        "machine": machine(),
+    }
+    rows = [known | _row(project, row, split) for row in json.loads((report.folder / "metrics.json").read_text())]
+    path = RESULTS / f"quality-{file.stem}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+    console.print(f"{len(rows)} rows in {path}; {known['machine']}; commit {known['commit']}")
+
+
+def _row(project: Project, row: dict[str, Any], split: dict[str, Any]) -> dict[str, Any]:
+    treatment = "history removed" if row["history_removed"] else "history kept"
+    protocol = f"{split['kind'].replace('_', ' ')}, {project.evaluate.history} history, full ranking, {treatment}"
+    settings, minutes, seeds = {}, None, 1
+    if row["model"] in project.pretrain:
+        config = project.pretrain[row["model"]]
+        settings = config.model_dump(mode="json")
+        metrics = project.opened().current(f"model-{row['model']}").manifest["metrics"]
+        minutes = round(metrics["seconds"] / 60, 2) if "seconds" in metrics else None
+    kept = {name: row[name] for name in ("model", "metric", "k", "value", "low", "high")}
+    return kept | {"protocol": protocol, "settings": settings, "seeds": seeds, "minutes": minutes}
+
+
+def machine() -> str:
+    """The processor, its threads and the versions that matter."""
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    processor = names[0].split(":", 1)[1].strip() if names else platform.processor()
+    return f"{processor}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def git(*arguments: str) -> str:
+    """What git says, or nothing outside a checkout."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""Artifacts: whole or not there, found again when nothing changed, damage noticed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import upnext
+from upnext.base import artifacts
+from upnext.base.artifacts import Artifact, Workspace, code_version, replace_file
+from upnext.base.errors import BadArtifact
+
+CONFIG = {"width": 3, "nested": {"a": [1, 2]}}
+
+
+def make(
+    workspace: Workspace, kind: str = "log", config: Any = CONFIG, parents: Sequence[Artifact] = (), schema: str = ""
+) -> Artifact:
+    with workspace.build(kind, config, parents, schema) as draft:
+        (draft.folder / "data.bin").write_bytes(b"\0\1\2")
+        (draft.folder / "deep" / "er").mkdir(parents=True)
+        (draft.folder / "deep" / "er" / "text").write_text("hello")
+        draft.metrics["rows"] = 3
+    artifact = workspace.find(kind, config, parents, schema)
+    assert artifact is not None
+    return artifact
+
+
+def everything(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "not" / "there")
+
+
+def test_an_artifact_holds_its_files_and_what_made_it(workspace: Workspace) -> None:
+    parent = make(workspace, "simulation")
+    artifact = make(workspace, parents=[parent], schema="abc")
+    assert (artifact.kind, artifact.folder.parent) == ("log", workspace.root / "artifacts")
+    assert (artifact.folder / "deep" / "er" / "text").read_text() == "hello"
+    manifest = json.loads((artifact.folder / "manifest.json").read_text())
+    assert manifest == artifact.manifest
+    assert manifest["files"].keys() == {"data.bin", "deep/er/text"}
+    del manifest["files"]
+    assert manifest == {
+        "kind": "log",
+        "format_version": artifacts.FORMAT_VERSION,
+        "code_version": code_version(),
+        "schema": "abc",
+        "config": CONFIG,
+        "parents": [parent.name],
+        "metrics": {"rows": 3},
+    }
+
+
+def test_an_exception_in_the_block_leaves_nothing(workspace: Workspace) -> None:
+    def fail_half_way() -> None:
+        with workspace.build("log", CONFIG) as draft:
+            (draft.folder / "half").write_text("h")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    assert workspace.find("log", CONFIG) is None
+    assert everything(workspace.root) == ["artifacts"]
+
+
+def test_a_failed_second_build_leaves_the_first(workspace: Workspace) -> None:
+    first = make(workspace)
+    before = everything(workspace.root)
+    with pytest.raises(ZeroDivisionError), workspace.build("log", CONFIG):
+        raise ZeroDivisionError
+    assert everything(workspace.root) == before
+    assert Artifact.open(first.folder, verify=True).manifest == first.manifest
+
+
+def test_nothing_is_visible_before_the_block_ends(workspace: Workspace) -> None:
+    with workspace.build("log", CONFIG) as draft:
+        (draft.folder / "file").write_text("x")
+        assert workspace.find("log", CONFIG) is None
+        name = draft.folder.name
+    found = workspace.find("log", CONFIG)
+    assert found is not None
+    assert name not in everything(workspace.root / "artifacts")
+
+
+_BUILD_AND_WAIT = """
+import sys
+from pathlib import Path
+from upnext.base.artifacts import Workspace
+with Workspace(Path(sys.argv[1])).build("log", {"width": 3}) as draft:
+    (draft.folder / "data.bin").write_bytes(b"half of it")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_build_killed_in_the_middle_leaves_no_artifact(tmp_path: Path) -> None:
+    workspace, config = Workspace(tmp_path), {"width": 3}
+    command = [sys.executable, "-c", _BUILD_AND_WAIT, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "writing\n"
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    assert list((tmp_path / "artifacts").glob("*/data.bin")) != []  # it was in the middle indeed
+    assert workspace.find("log", config) is None
+    assert list((tmp_path / "artifacts").glob("log-*")) == []
+    second = make(workspace, config=config)
+    assert Artifact.open(second.folder, verify=True).manifest["metrics"] == {"rows": 3}
+
+
+def test_every_file_and_folder_is_flushed_before_it_appears(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: dict[int, bool] = {}
+    real = os.fsync
+
+    def spy(descriptor: int) -> None:
+        real(descriptor)
+        flushed[os.fstat(descriptor).st_ino] = workspace.find("log", CONFIG) is not None
+
+    monkeypatch.setattr(os, "fsync", spy)
+    artifact = make(workspace)
+    for path in (artifact.folder, *artifact.folder.rglob("*")):
+        assert flushed[path.stat().st_ino] is False, path  # flushed, while nothing was visible yet
+    assert flushed[artifact.folder.parent.stat().st_ino] is True  # the renaming itself
+
+
+def test_the_same_recipe_is_found_whatever_the_order_of_its_keys(workspace: Workspace) -> None:
+    parents = [make(workspace, "simulation"), make(workspace, "model")]
+    artifact = make(workspace, parents=parents, schema="s")
+    found = workspace.find("log", dict(reversed(CONFIG.items())), parents, "s")
+    assert found == artifact
+    assert Workspace(workspace.root).find("log", CONFIG, parents, "s") == artifact
+
+
+def test_any_change_to_the_recipe_finds_nothing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = make(workspace, "simulation"), make(workspace, "model")
+    make(workspace, parents=[a, b], schema="s")
+    assert workspace.find("log", CONFIG, [a, b], "s") is not None
+    assert workspace.find("report", CONFIG, [a, b], "s") is None
+    assert workspace.find("log", CONFIG | {"width": 4}, [a, b], "s") is None
+    assert workspace.find("log", CONFIG | {"more": None}, [a, b], "s") is None
+    assert workspace.find("log", CONFIG, [a], "s") is None
+    assert workspace.find("log", CONFIG, [b, a], "s") is None
+    assert workspace.find("log", CONFIG, [a, b], "t") is None
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts, "code_version", lambda: "0.0.0+other")
+        assert workspace.find("log", CONFIG, [a, b], "s") is None
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts, "FORMAT_VERSION", 99)
+        assert workspace.find("log", CONFIG, [a, b], "s") is None
+    assert workspace.find("log", CONFIG, [a, b], "s") is not None
+
+
+def test_code_version_follows_the_code_that_makes_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upnext, "__file__", str(tmp_path / "__init__.py"))
+    compute = code_version.__wrapped__
+    for name in ("__init__.py", "cli.py", "events/log.py", "serving/app.py", "commands/run.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("one")
+    versions = [compute()]
+    for name in ("cli.py", "serving/app.py", "commands/run.py"):  # none of these makes an artifact
+        (tmp_path / name).write_text("two")
+        assert compute() == versions[0], name
+    for name in ("__init__.py", "events/log.py"):
+        (tmp_path / name).write_text("two")
+        versions.append(compute())
+    (tmp_path / "events" / "split.py").write_text("new")
+    versions.append(compute())
+    assert len(set(versions)) == 4
+    assert all(version.startswith(f"{upnext.__version__}+") for version in versions)
+
+
+def test_verify_detects_a_changed_and_a_missing_file(workspace: Workspace) -> None:
+    folder = make(workspace).folder
+    Artifact.open(folder, verify=True)
+    path = folder / "deep" / "er" / "text"
+    path.write_text("hellO")
+    Artifact.open(folder)  # opening alone reads no file
+    with pytest.raises(BadArtifact, match=r"deep/er/text is missing or was changed"):
+        Artifact.open(folder, verify=True)
+    path.unlink()
+    with pytest.raises(BadArtifact, match=r"deep/er/text is missing or was changed"):
+        Artifact.open(folder, verify=True)
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"kind": "lo', b"\xff\xfe"])
+def test_a_damaged_manifest_is_told_and_the_next_build_mends_it(workspace: Workspace, content: bytes | None) -> None:
+    folder = make(workspace).folder
+    if content is None:
+        (folder / "manifest.json").unlink()
+    else:
+        (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(BadArtifact, match="is no finished artifact"):
+        Artifact.open(folder)
+    assert workspace.find("log", CONFIG) is None  # so that the stage runs again, as the message says
+    assert Artifact.open(make(workspace).folder, verify=True).folder == folder
+
+
+def test_another_format_version_is_refused(workspace: Workspace) -> None:
+    folder = make(workspace).folder
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format_version": 99}))
+    with pytest.raises(BadArtifact, match="has format version 99, this Upnext reads 1"):
+        Artifact.open(folder)
+
+
+def test_a_second_build_replaces_the_first_entirely(workspace: Workspace) -> None:
+    first = make(workspace)
+    with workspace.build("log", CONFIG) as draft:
+        (draft.folder / "other").write_text("new")
+    second = workspace.find("log", CONFIG)
+    assert second is not None
+    assert second.folder == first.folder
+    assert everything(second.folder) == ["manifest.json", "other"]
+    assert second.manifest["files"].keys() == {"other"}
+
+
+def test_the_current_pointer(workspace: Workspace) -> None:
+    with pytest.raises(BadArtifact, match="holds no 'log' yet; run the stage that makes it"):
+        workspace.current("log")
+    first, second = make(workspace, config={"width": 1}), make(workspace, config={"width": 2})
+    workspace.use("log", first)
+    assert workspace.current("log") == first
+    workspace.use("log", second)
+    workspace.use("other", first)
+    assert workspace.current("log") == second
+    assert Workspace(workspace.root).current("other") == first
+    assert everything(workspace.root / "current") == ["log", "other"]
+
+
+def test_a_pointer_to_nothing_is_told(workspace: Workspace) -> None:
+    artifact = make(workspace)
+    workspace.use("log", artifact)
+    artifact.folder.rename(workspace.root / "elsewhere")
+    with pytest.raises(BadArtifact, match=artifact.name):
+        workspace.current("log")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "in the way").write_text("a file")
+    workspace = Workspace(tmp_path / "in the way")
+    assert workspace.find("log", CONFIG) is None
+    with pytest.raises(BadArtifact, match=r"cannot write into .*in the way.*choose another workspace"):
+        make(workspace)
+    assert (tmp_path / "in the way").read_text() == "a file"
+
+
+def test_replacing_a_file_never_writes_into_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "pointer"
+    replace_file(path, b"old")
+    with path.open("rb") as reader:
+        replace_file(path, b"new content")
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new content"
+    assert everything(tmp_path) == ["deep", "deep/pointer"]
+
+
+def test_a_replacement_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pointer"
+    replace_file(path, b"old")
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        replace_file(path, b"new")
+    assert path.read_bytes() == b"old"
