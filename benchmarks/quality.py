@@ -73,7 +73,8 @@ def machine() -> str:
     """The processor, its threads and the versions that matter."""
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     processor = names[0].split(":", 1)[1].strip() if names else platform.processor()
-    return f"{processor}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
+    threads = f"{torch.get_num_threads()} threads"
+    return f"{processor}, {threads}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def git(*arguments: str) -> str:

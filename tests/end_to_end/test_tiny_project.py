@@ -187,7 +187,7 @@ retriever = "popular"
 
 
 def fail(project: Path, stage: str, *arguments: object) -> str:
-    """Run a command that must fail as the user's error: exit code 2, one message, no traceback, nothing half-written."""
+    """Run a command that must fail as the user's error: exit code 2, no traceback, nothing half-written."""
     before = artifacts(project) if (project.parent / "work" / "artifacts").is_dir() else set()
     done = upnext(stage, *arguments)
     assert done.returncode == 2, done.stdout + done.stderr
@@ -250,7 +250,7 @@ def test_a_bad_setting_is_explained(project, setting, words):
     assert words in " ".join(done.stderr.split())
     assert "Traceback" not in done.stdout + done.stderr
     folder = project.parent / "work" / "artifacts"
-    assert not [path for path in folder.glob(".*")] if folder.is_dir() else True
+    assert not list(folder.glob(".*"))
 
 
 def test_the_installed_command_reports_a_user_error_with_exit_code_2(project):

@@ -19,8 +19,8 @@ def test_equals_the_slow_loop_with_gradients(rows, monkeypatch):
     (2.5 * loss).backward()
     expected, d_queries, d_items = slow(queries, items, targets)
     assert loss.item() == pytest.approx(expected, abs=1e-10)
-    np.testing.assert_allclose(q.grad, 2.5 * d_queries, atol=1e-10)
-    np.testing.assert_allclose(e.grad, 2.5 * d_items, atol=1e-10)
+    torch.testing.assert_close(q.grad, torch.tensor(2.5 * d_queries), atol=1e-10, rtol=0)
+    torch.testing.assert_close(e.grad, torch.tensor(2.5 * d_items), atol=1e-10, rtol=0)
 
 
 def test_huge_logits_stay_finite():

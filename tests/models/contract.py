@@ -50,7 +50,8 @@ def _check_top_k(model: Retriever, num_items: int) -> None:
         assert items.shape == best.shape == (len(ITEMS), k)
         for row in range(len(ITEMS)):
             can = [i for i in range(FIRST, num_items) if allowed[row, i] and scores[row, i] > -torch.inf]
-            expected = sorted(can, key=lambda i, r=row: (-scores[r, i].item(), i))[:k]
+            of = scores[row].tolist()
+            expected = sorted(can, key=of.__getitem__, reverse=True)[:k]  # stable: ties by the lower id
             assert items[row].tolist() == expected + [0] * (k - len(expected))
             assert (best[row, len(expected) :] == -torch.inf).all()
             torch.testing.assert_close(best[row, : len(expected)], scores[row, expected])

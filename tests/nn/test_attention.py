@@ -24,7 +24,8 @@ def slow_attention(module: CausalSelfAttention, x: torch.Tensor) -> torch.Tensor
             for t in range(L):
                 weights = torch.softmax(k[: t + 1] @ q[t] / width**0.5, 0)
                 out[b, t, part] = weights @ v[: t + 1]
-    return module.output(out)
+    projected: torch.Tensor = module.output(out)
+    return projected
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])

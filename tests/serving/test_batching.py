@@ -44,7 +44,7 @@ async def submit_behind(thread: BatchingThread[int, int], doubler: Doubler, item
     tasks = [asyncio.create_task(thread.submit(items[0]))]
     await asyncio.to_thread(doubler.has_begun.wait)
     tasks += [asyncio.create_task(thread.submit(item)) for item in items[1:]]
-    await asyncio.gather(*(asyncio.to_thread(lambda: None) for _ in tasks))  # every task has reached its wait
+    await asyncio.sleep(0)  # one turn of the loop, in which every task submits
     return tasks
 
 

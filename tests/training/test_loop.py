@@ -1,7 +1,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_a_loss_that_is_no_number_stops_with_advice(tmp_path):
     def objective(batch: SequenceBatch, step: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         return {"broken": (torch.tensor(torch.nan, requires_grad=True), torch.tensor(1.0))}
 
-    with pytest.raises(UserError, match="lower training.learning_rate"):
+    with pytest.raises(UserError, match=r"lower training\.learning_rate"):
         train(Line(), objective, Numbers(np.ones(2, np.int64)), dict, TrainingConfig(), tmp_path)
 
 
@@ -104,7 +104,7 @@ def test_learns_a_planted_order_that_popularity_cannot(tmp_path):
     held_out, held_offsets = planted(100, seed=1)
     popular = Popular.fit(PopularConfig(), events.item, num_items)
     hits = {"sasrec": 0, "popular": 0}
-    for a, b in zip(held_offsets[:-1], held_offsets[1:], strict=True):
+    for a, b in pairwise(held_offsets):
         past, target = held_out.item[a : b - 1].tolist(), int(held_out.item[b - 1])
         if target == 2:
             continue

@@ -4,14 +4,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from typing import Any
 
 import numpy as np
 
 from upnext.base.configuration import parse_config
 from upnext.base.errors import BadArtifact
 from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, POSITION, REQUEST_ID, TIME_MS, TITLE, USER_ID
-from upnext.base.schema import ITEM_ID, USER_ID
 from upnext.simulation.settings import SimulationConfig
 from upnext.simulation.truth import World
 from upnext.simulation.world import Simulation, Watches
