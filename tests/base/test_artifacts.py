@@ -22,12 +22,13 @@ CONFIG = {"width": 3, "nested": {"a": [1, 2]}}
 def make(
     workspace: Workspace, kind: str = "log", config: Any = CONFIG, parents: Sequence[Artifact] = (), schema: str = ""
 ) -> Artifact:
-    with workspace.build(kind, config, parents, schema) as draft:
+    with workspace.build(kind, config, parents) as draft:
+        draft.schema = schema
         (draft.folder / "data.bin").write_bytes(b"\0\1\2")
         (draft.folder / "deep" / "er").mkdir(parents=True)
         (draft.folder / "deep" / "er" / "text").write_text("hello")
         draft.metrics["rows"] = 3
-    artifact = workspace.find(kind, config, parents, schema)
+    artifact = workspace.find(kind, config, parents)
     assert artifact is not None
     return artifact
 
@@ -137,29 +138,28 @@ def test_every_file_and_folder_is_flushed_before_it_appears(
 
 def test_the_same_recipe_is_found_whatever_the_order_of_its_keys(workspace: Workspace) -> None:
     parents = [make(workspace, "simulation"), make(workspace, "model")]
-    artifact = make(workspace, parents=parents, schema="s")
-    found = workspace.find("log", dict(reversed(CONFIG.items())), parents, "s")
+    artifact = make(workspace, parents=parents)
+    found = workspace.find("log", dict(reversed(CONFIG.items())), parents)
     assert found == artifact
-    assert Workspace(workspace.root).find("log", CONFIG, parents, "s") == artifact
+    assert Workspace(workspace.root).find("log", CONFIG, parents) == artifact
 
 
 def test_any_change_to_the_recipe_finds_nothing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = make(workspace, "simulation"), make(workspace, "model")
-    make(workspace, parents=[a, b], schema="s")
-    assert workspace.find("log", CONFIG, [a, b], "s") is not None
-    assert workspace.find("report", CONFIG, [a, b], "s") is None
-    assert workspace.find("log", CONFIG | {"width": 4}, [a, b], "s") is None
-    assert workspace.find("log", CONFIG | {"more": None}, [a, b], "s") is None
-    assert workspace.find("log", CONFIG, [a], "s") is None
-    assert workspace.find("log", CONFIG, [b, a], "s") is None
-    assert workspace.find("log", CONFIG, [a, b], "t") is None
+    make(workspace, parents=[a, b])
+    assert workspace.find("log", CONFIG, [a, b]) is not None
+    assert workspace.find("report", CONFIG, [a, b]) is None
+    assert workspace.find("log", CONFIG | {"width": 4}, [a, b]) is None
+    assert workspace.find("log", CONFIG | {"more": None}, [a, b]) is None
+    assert workspace.find("log", CONFIG, [a]) is None
+    assert workspace.find("log", CONFIG, [b, a]) is None
     with monkeypatch.context() as patch:
         patch.setattr(artifacts, "code_version", lambda: "0.0.0+other")
-        assert workspace.find("log", CONFIG, [a, b], "s") is None
+        assert workspace.find("log", CONFIG, [a, b]) is None
     with monkeypatch.context() as patch:
         patch.setattr(artifacts, "FORMAT_VERSION", 99)
-        assert workspace.find("log", CONFIG, [a, b], "s") is None
-    assert workspace.find("log", CONFIG, [a, b], "s") is not None
+        assert workspace.find("log", CONFIG, [a, b]) is None
+    assert workspace.find("log", CONFIG, [a, b]) is not None
 
 
 def test_code_version_follows_the_code_that_makes_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +224,17 @@ def test_a_second_build_replaces_the_first_entirely(workspace: Workspace) -> Non
     assert second.folder == first.folder
     assert everything(second.folder) == ["manifest.json", "other"]
     assert second.manifest["files"].keys() == {"other"}
+
+
+def test_ensure_makes_once_and_points_to_it(workspace: Workspace) -> None:
+    made: list[Path] = []
+    first = workspace.ensure("mine", "log", CONFIG, [], lambda draft: made.append(draft.folder))
+    assert workspace.ensure("mine", "log", CONFIG, [], lambda draft: made.append(draft.folder)) == first
+    assert len(made) == 1
+    other = workspace.ensure("mine", "log", CONFIG | {"width": 4}, [], lambda draft: made.append(draft.folder))
+    assert workspace.current("mine") == other != first
+    workspace.ensure("mine", "log", CONFIG, [], lambda draft: made.append(draft.folder))
+    assert (workspace.current("mine"), len(made)) == (first, 2)
 
 
 def test_the_current_pointer(workspace: Workspace) -> None:

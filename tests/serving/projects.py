@@ -163,6 +163,6 @@ def publish_numbers(folder: Path) -> Published:
     """Integer ids, some beyond 2^53, in a log without a clock, contexts or feedback."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = ["user,item", *(f"{user},{LARGE + item}" for user in (7, -8, LARGE) for item in range(abs(user) % 5 + 2))]
-    rows += [f"{100 + n},{LARGE + 9}" for n in range(5)]
+    rows += [f"{100 + n},{LARGE + item}" for item in (6, 9) for n in range(5)]
     (folder / "events.csv").write_text("\n".join(rows) + "\n")
     return publish_project(folder, NUMBERS)

@@ -3,10 +3,13 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import pytest
 
 from upnext.serving.batching import BatchingThread
+
+Doubling: TypeAlias = BatchingThread[int, int]
 
 
 class Doubler:
@@ -32,14 +35,14 @@ def doubler() -> Doubler:
 
 
 @pytest.fixture
-def thread(doubler: Doubler) -> Iterator[BatchingThread[int, int]]:
-    thread: BatchingThread[int, int] = BatchingThread("doubler", doubler, max_batch=4)
+def thread(doubler: Doubler) -> Iterator[Doubling]:
+    thread: Doubling = BatchingThread("doubler", doubler, max_batch=4)
     yield thread
     doubler.gate.set()
     thread.close()
 
 
-async def submit_behind(thread: BatchingThread[int, int], doubler: Doubler, items: list[int]) -> list[asyncio.Task[int]]:
+async def submit_behind(thread: Doubling, doubler: Doubler, items: list[int]) -> list[asyncio.Task[int]]:
     """Submit items one by one while the thread is busy with the first of them."""
     tasks = [asyncio.create_task(thread.submit(items[0]))]
     await asyncio.to_thread(doubler.has_begun.wait)
@@ -48,7 +51,7 @@ async def submit_behind(thread: BatchingThread[int, int], doubler: Doubler, item
     return tasks
 
 
-def test_order_and_batches(thread: BatchingThread[int, int], doubler: Doubler) -> None:
+def test_order_and_batches(thread: Doubling, doubler: Doubler) -> None:
     async def main() -> list[int]:
         tasks = await submit_behind(thread, doubler, list(range(10)))
         doubler.gate.set()
@@ -58,7 +61,7 @@ def test_order_and_batches(thread: BatchingThread[int, int], doubler: Doubler) -
     assert doubler.batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9]]
 
 
-def test_a_bad_item_fails_alone(thread: BatchingThread[int, int], doubler: Doubler) -> None:
+def test_a_bad_item_fails_alone(thread: Doubling, doubler: Doubler) -> None:
     async def main() -> list[int | BaseException]:
         tasks = await submit_behind(thread, doubler, [1, 2, -3, 4, -5])
         doubler.gate.set()
@@ -73,7 +76,7 @@ def test_a_bad_item_fails_alone(thread: BatchingThread[int, int], doubler: Doubl
 
 
 def test_close_finishes_what_waits(doubler: Doubler) -> None:
-    thread: BatchingThread[int, int] = BatchingThread("doubler", doubler, max_batch=3)
+    thread: Doubling = BatchingThread("doubler", doubler, max_batch=3)
 
     async def main() -> list[int]:
         tasks = await submit_behind(thread, doubler, list(range(6)))
@@ -87,7 +90,7 @@ def test_close_finishes_what_waits(doubler: Doubler) -> None:
         asyncio.run(thread.submit(1))
 
 
-def test_who_went_away_harms_nobody(thread: BatchingThread[int, int], doubler: Doubler) -> None:
+def test_who_went_away_harms_nobody(thread: Doubling, doubler: Doubler) -> None:
     async def main() -> list[int | BaseException]:
         tasks = await submit_behind(thread, doubler, [1, 2, -3, 4])
         tasks[0].cancel()
@@ -102,7 +105,7 @@ def test_who_went_away_harms_nobody(thread: BatchingThread[int, int], doubler: D
     assert (two, four) == (4, 8)
 
 
-def test_a_loop_that_ended_harms_nobody(thread: BatchingThread[int, int], doubler: Doubler) -> None:
+def test_a_loop_that_ended_harms_nobody(thread: Doubling, doubler: Doubler) -> None:
     async def leave() -> None:
         task = asyncio.create_task(thread.submit(1))
         await asyncio.to_thread(doubler.has_begun.wait)
@@ -117,7 +120,7 @@ def test_a_loop_that_ended_harms_nobody(thread: BatchingThread[int, int], double
 
 
 def test_too_few_results_are_a_bug() -> None:
-    thread: BatchingThread[int, int] = BatchingThread("short", lambda items: [])
+    thread: Doubling = BatchingThread("short", lambda items: [])
     with pytest.raises(AssertionError, match="0 results for 1 items"):
         asyncio.run(thread.submit(1))
     thread.close()

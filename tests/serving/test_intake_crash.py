@@ -90,7 +90,9 @@ def test_nothing_acknowledged_is_lost(tiny: Published, tmp_path: Path) -> None:
             for user in {user for post in posters.sent for user, _ in post}:
                 history = http.get(f"/v1/users/{user}/history", params={"limit": 1000}).json()
                 assert history["num_events"] <= 1000
-                assert all(event["item"]["item_id"] == items[event["time_ms"] % len(items)] for event in history["events"])
+                assert all(
+                    event["item"]["item_id"] == items[event["time_ms"] % len(items)] for event in history["events"]
+                )
                 stored[user] = {event["time_ms"] for event in history["events"]}
                 assert len(stored[user]) == history["num_events"]
         lost = {user: gone for p in lives for user, times in p.acknowledged.items() if (gone := times - stored[user])}

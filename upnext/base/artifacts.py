@@ -13,8 +13,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,11 @@ class Artifact:
 
 @dataclass
 class Draft:
-    """An artifact being written: put files into `folder`, figures into `metrics`."""
+    """An artifact being written: put files into `folder`, figures into `metrics`, the hash of the log's schema."""
 
     folder: Path
-    metrics: dict[str, Any]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    schema: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,23 +103,22 @@ class Workspace:
     def _artifacts(self) -> Path:
         return self.root / "artifacts"
 
-    def find(self, kind: str, config: Any, parents: Sequence[Artifact] = (), schema: str = "") -> Artifact | None:
+    def find(self, kind: str, config: Any, parents: Sequence[Artifact] = ()) -> Artifact | None:
         """Find the artifact with this recipe, if it was made already; one without a manifest has to be made again."""
-        folder = self._artifacts / self._name(self._recipe(kind, config, parents, schema))
+        folder = self._artifacts / self._name(self._recipe(kind, config, parents))
         try:
             return Artifact.open(folder)
         except BadArtifact:
             return None
 
     @contextlib.contextmanager
-    def build(self, kind: str, config: Any, parents: Sequence[Artifact] = (), schema: str = "") -> Iterator[Draft]:
+    def build(self, kind: str, config: Any, parents: Sequence[Artifact] = ()) -> Iterator[Draft]:
         """Write an artifact: all of it appears under its name at the end of the block, or nothing does.
 
-        Args:     config: the stage's resolved configuration, as JSON-like data; parents: what it was made from;
-                  schema: the hash of the log's schema.
+        Args:     config: the stage's resolved configuration, as JSON-like data; parents: what it was made from.
         Raises:   BadArtifact: the folder cannot be written.
         """
-        recipe = self._recipe(kind, config, parents, schema)
+        recipe = self._recipe(kind, config, parents)
         final = self._artifacts / self._name(recipe)
         partial = self._artifacts / f".{final.name}.{os.getpid()}"
         try:
@@ -129,11 +129,12 @@ class Workspace:
                 f"cannot write into {self._artifacts}: {error.strerror}; choose another workspace"
             ) from None
         try:
-            draft = Draft(partial, {})
+            draft = Draft(partial)
             yield draft
             files = {str(p.relative_to(partial)): p for p in sorted(partial.rglob("*")) if p.is_file()}
             manifest = recipe | {
                 "files": {name: _file_hash(path) for name, path in files.items()},
+                "schema": draft.schema,
                 "metrics": draft.metrics,
             }
             (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1))
@@ -145,6 +146,19 @@ class Workspace:
             _flush(self._artifacts)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    def ensure(
+        self, name: str, kind: str, config: Any, parents: Sequence[Artifact], write: Callable[[Draft], None]
+    ) -> Artifact:
+        """Find the artifact with this recipe, or make it with `write`; either way point `current/name` to it."""
+        artifact = self.find(kind, config, parents)
+        if artifact is None:
+            with self.build(kind, config, parents) as draft:
+                write(draft)
+            artifact = self.find(kind, config, parents)
+            assert artifact is not None
+        self.use(name, artifact)
+        return artifact
 
     def use(self, name: str, artifact: Artifact) -> None:
         """Point `current/name` to an artifact, atomically."""
@@ -162,12 +176,11 @@ class Workspace:
         return Artifact.open(self._artifacts / target)
 
     @staticmethod
-    def _recipe(kind: str, config: Any, parents: Sequence[Artifact], schema: str) -> dict[str, Any]:
+    def _recipe(kind: str, config: Any, parents: Sequence[Artifact]) -> dict[str, Any]:
         return {
             "kind": kind,
             "format_version": FORMAT_VERSION,
             "code_version": code_version(),
-            "schema": schema,
             "config": config,
             "parents": [parent.name for parent in parents],
         }

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from upnext.base.artifacts import Artifact, Workspace
+from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.configuration import apply_override, parse_config, read_toml
 from upnext.simulation.files import write
 from upnext.simulation.settings import SimulationConfig
@@ -14,15 +14,11 @@ __all__ = ["into_folder", "into_workspace", "settings_of"]
 
 def into_workspace(config: SimulationConfig, workspace: Workspace) -> Artifact:
     """Simulate into a workspace, where `kind = "simulated"` finds it; up to date files are kept."""
-    settings = config.model_dump(mode="json")
-    artifact = workspace.find("simulation", settings)
-    if artifact is None:
-        with workspace.build("simulation", settings) as draft:
-            draft.metrics["num_events"] = into_folder(config, draft.folder)
-        artifact = workspace.find("simulation", settings)
-        assert artifact is not None
-    workspace.use("simulation", artifact)
-    return artifact
+
+    def make(draft: Draft) -> None:
+        draft.metrics["num_events"] = into_folder(config, draft.folder)
+
+    return workspace.ensure("simulation", "simulation", config.model_dump(mode="json"), [], make)
 
 
 def into_folder(config: SimulationConfig, folder: Path) -> int:

@@ -47,26 +47,18 @@ class EvaluateConfig(Config):
 
 def run(config: EvaluateConfig, workspace: Workspace, models: Sequence[str]) -> Artifact:
     """Evaluate models by name, side by side; an up to date report is found, not computed again."""
-    log_artifact = workspace.current("log")
-    parents = [log_artifact, *(workspace.current(f"model-{name}") for name in models)]
+    parents = [workspace.current("log"), *(workspace.current(f"model-{name}") for name in models)]
     settings = config.model_dump(mode="json") | {"models": list(models)}
-    schema = log_artifact.manifest["schema"]
-    artifact = workspace.find("report", settings, parents, schema)
-    if artifact is None:
-        with workspace.build("report", settings, parents, schema) as draft:
-            _evaluate(config, workspace, models, draft)
-        artifact = workspace.find("report", settings, parents, schema)
-        assert artifact is not None
-    workspace.use("report", artifact)
-    return artifact
+    return workspace.ensure(
+        "report", "report", settings, parents, lambda draft: _evaluate(config, workspace, models, draft)
+    )
 
 
 def _evaluate(config: EvaluateConfig, workspace: Workspace, models: Sequence[str], draft: Draft) -> None:
     artifact = workspace.current("log")
-    log = EventLog.open(artifact.folder / "log")
-    part = np.load(artifact.folder / "split.npy")
+    log, part = EventLog.open(artifact.folder / "log"), np.load(artifact.folder / "split.npy")
     facts = artifact.manifest["metrics"]
-    by_time = facts["split"]["kind"] == "global_time"
+    V, by_time = int(facts["num_dense_items"]), facts["split"]["kind"] == "global_time"
     if config.history == "frozen" and not by_time:
         raise BadConfig('evaluate.history = "frozen" needs a split by time; leave-last-out has one target per user')
     cases = find_cases(log, part, TEST, config.view, history=config.history, events=config.events)
@@ -74,47 +66,58 @@ def _evaluate(config: EvaluateConfig, workspace: Workspace, models: Sequence[str
         raise BadConfig(f"the test part holds no event of the view {config.view!r}; choose another, or a longer test")
     removed = (not by_time) if config.remove_history is None else config.remove_history
     histories = Histories(log, config.view)
-    settings = (removed, not removed) if _repeats(log, part, histories, config.view) else (removed,)
-    trained = np.bincount(log.rows.item[part == TRAIN], minlength=facts["num_items"])
+    treatments = (removed, not removed) if _repeats(log, part, histories) else (removed,)
+    trained = np.bincount(log.rows.item[part == TRAIN], minlength=V)
 
+    subjects = {name: _model_scores(workspace, name, config, log, part, cases, V) for name in models}
+    if artifact.manifest["parents"]:
+        subjects["oracle"] = _oracle_scores(workspace, artifact, log, cases, V), 1
     rows: list[dict[str, Any]] = []
-    curves: dict[str, list[dict[str, Any]]] = {}
-    costs: dict[str, dict[str, Any]] = {}
-    for name in [*models, *(["oracle"] if artifact.manifest["parents"] else [])]:
-        if name == "oracle":
-            scores, length = _oracle_scores(workspace, artifact, log, cases, facts["num_items"]), 1
-        else:
-            folder = workspace.current(f"model-{name}")
-            model = load_model(folder.folder)
-            if isinstance(model, RecentlyPopular) and config.history == "rolling":
-                held_out, events = log.in_view(model.view)
-                later = part[held_out] != TRAIN
-                model.observe(events.item[later], events.time_ms[later])
-            scores, length = retriever_scores(model, log, cases, facts["num_items"]), max(1, model.max_length)
-            costs[name] = folder.manifest["metrics"] | {"config": folder.manifest["config"]}
-            curve = folder.folder / "history.jsonl"
-            curves[name] = [json.loads(line) for line in curve.read_text().splitlines()] if curve.is_file() else []
+    for name, (scores, length) in subjects.items():
         rankings = rank_cases(
-            scores, cases, histories, facts["num_items"], k=max(config.k), remove_history=settings, max_length=length
+            scores, cases, histories, V, k=max(config.k), remove_history=treatments, max_length=length
         )
-        for ranking, is_removed in zip(rankings, settings, strict=True):
+        for ranking, is_removed in zip(rankings, treatments, strict=True):
             head = {"model": name, "history_removed": is_removed}
             rows += [head | row for row in _figures(ranking, cases, trained, config)]
+    draft.schema = log.schema.digest()
     (draft.folder / "metrics.json").write_text(json.dumps(rows, indent=1))
-    audit = json.loads((artifact.folder / "audit.json").read_text())
-    write_report(
-        draft.folder,
-        Report(
-            title=workspace.root.name,
-            primary_history_removed=removed,
-            rows=rows,
-            protocol=_protocol(config, facts, cases, removed),
-            log={name: f"{facts[f'num_{name}']:,}" for name in ("events", "users", "items", "trained_items")},
-            audit=audit,
-            curves={name: curve for name, curve in curves.items() if curve},
-            models=costs,
-        ),
+    made = {name: workspace.current(f"model-{name}") for name in models}
+    report = Report(
+        title=workspace.root.name,
+        primary_history_removed=removed,
+        rows=rows,
+        protocol=_protocol(config, facts, cases, removed),
+        log={name: f"{facts[f'num_{name}']:,}" for name in ("events", "users", "items", "trained_items")},
+        audit=json.loads((artifact.folder / "audit.json").read_text()),
+        curves={name: curve for name, model in made.items() if (curve := _curve(model))},
+        models={name: model.manifest["metrics"] | {"config": model.manifest["config"]} for name, model in made.items()},
     )
+    write_report(draft.folder, report)
+
+
+def _model_scores(
+    workspace: Workspace,
+    name: str,
+    config: EvaluateConfig,
+    log: EventLog,
+    part: NDArray[np.int8],
+    cases: Cases,
+    num_items: int,
+) -> tuple[Scores, int]:
+    """A model's scores, and the longest history it reads."""
+    model = load_model(workspace.current(f"model-{name}").folder)
+    if isinstance(model, RecentlyPopular) and config.history == "rolling":
+        rows, events = log.in_view(model.view)
+        later = part[rows] != TRAIN
+        model.observe(events.item[later], events.time_ms[later])
+    return retriever_scores(model, log, cases, num_items), max(1, model.max_length)
+
+
+def _curve(model: Artifact) -> list[dict[str, Any]]:
+    """The learning curve: a dictionary per epoch; empty for models that are counted."""
+    file = model.folder / "history.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
 def _figures(
@@ -137,7 +140,7 @@ def _figures(
     return [row | counts for row in rows]
 
 
-def _repeats(log: EventLog, part: NDArray[np.int8], histories: Histories, view: str) -> bool:
+def _repeats(log: EventLog, part: NDArray[np.int8], histories: Histories) -> bool:
     """Whether people choose again what they chose before: then both treatments of the history are reported."""
     rows = histories.rows
     pairs = np.stack([log.rows.user[rows], log.rows.item[rows]])

@@ -15,8 +15,9 @@ from pydantic import Field
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.batches import FlatColumn
-from upnext.base.configuration import Config, digest, parse_config
+from upnext.base.configuration import Config, parse_config
 from upnext.base.errors import BadData
+from upnext.base.ids import FIRST
 from upnext.base.schema import (
     ITEM_ID,
     POSITION,
@@ -63,15 +64,7 @@ def run(config: PrepareConfig, workspace: Workspace) -> Artifact:
     # Files from outside have no manifest: their names, sizes and times stand for their content.
     files = {} if parents else {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in source_files(source)}
     settings = {"config": config.model_dump(mode="json"), "files": files}
-    recipe_schema = digest(settings)
-    artifact = workspace.find("log", settings, parents, recipe_schema)
-    if artifact is None:
-        with workspace.build("log", settings, parents, recipe_schema) as draft:
-            _prepare(config, read(source), draft)
-        artifact = workspace.find("log", settings, parents, recipe_schema)
-        assert artifact is not None
-    workspace.use("log", artifact)
-    return artifact
+    return workspace.ensure("log", "log", settings, parents, lambda draft: _prepare(config, read(source), draft))
 
 
 def _prepare(config: PrepareConfig, raw: RawLog, draft: Draft) -> None:
@@ -103,10 +96,12 @@ def _prepare(config: PrepareConfig, raw: RawLog, draft: Draft) -> None:
     np.save(draft.folder / "split.npy", part)
     findings = audit(log, part, by_time=isinstance(split, GlobalTime))
     (draft.folder / "audit.json").write_text(json.dumps([finding.as_row() for finding in findings], indent=1))
+    draft.schema = schema.digest()
     draft.metrics |= {
         "num_events": len(log),
-        "num_users": len(users),
-        "num_items": len(items),
+        "num_users": len(users) - FIRST,
+        "num_items": len(items) - FIRST,
+        "num_dense_items": len(items),
         "num_trained_items": len(np.unique(log.rows.item[part == TRAIN])),
         "schema": schema.model_dump(),
         "split": split.model_dump(),

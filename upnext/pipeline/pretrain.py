@@ -36,20 +36,15 @@ class PretrainConfig(Config):
 def run(config: PretrainConfig, workspace: Workspace, name: str) -> Artifact:
     """Train the model that the configuration calls `name`; up to date ones are found, not trained again."""
     parent = workspace.current("log")
-    settings = config.model_dump(mode="json")
-    schema = parent.manifest["schema"]
-    artifact = workspace.find("model", settings, [parent], schema)
-    if artifact is None:
+
+    def write(draft: Draft) -> None:
         log = EventLog.open(parent.folder / "log")
         part = np.load(parent.folder / "split.npy")
-        num_items = int(parent.manifest["metrics"]["num_items"])
-        with workspace.build("model", settings, [parent], schema) as draft:
-            model = _fit(config, log, part, num_items, draft, name)
-            save_model(model, draft.folder)
-        artifact = workspace.find("model", settings, [parent], schema)
-        assert artifact is not None
-    workspace.use(f"model-{name}", artifact)
-    return artifact
+        num_items = int(parent.manifest["metrics"]["num_dense_items"])
+        save_model(_fit(config, log, part, num_items, draft, name), draft.folder)
+        draft.schema = log.schema.digest()
+
+    return workspace.ensure(f"model-{name}", "model", config.model_dump(mode="json"), [parent], write)
 
 
 def _fit(

@@ -24,21 +24,20 @@ def run(config: ReleaseSettings, workspace: Workspace) -> Artifact:
     log = workspace.current("log")
     names = dict.fromkeys([config.retriever, *([config.popular] if config.popular else [])])
     parents = [log, *(workspace.current(f"model-{name}") for name in names)]
-    settings = config.model_dump(mode="json")
-    schema = log.manifest["schema"]
-    artifact = workspace.find("release", settings, parents, schema)
-    if artifact is None:
-        with workspace.build("release", settings, parents, schema) as draft:
-            _publish(config, log, dict(zip(names, parents[1:], strict=True)), draft)
-        artifact = workspace.find("release", settings, parents, schema)
-        assert artifact is not None
-    workspace.use("release", artifact)
-    return artifact
+    models = dict(zip(names, parents[1:], strict=True))
+    return workspace.ensure(
+        "release",
+        "release",
+        config.model_dump(mode="json"),
+        parents,
+        lambda draft: _publish(config, log, models, draft),
+    )
 
 
 def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, Artifact], draft: Draft) -> None:
     log = EventLog.open(log_artifact.folder / "log")
     _check(config, log)
+    draft.schema = log.schema.digest()
     (draft.folder / "release.json").write_text(config.model_dump_json(indent=1))
     (draft.folder / "schema.json").write_text(log.schema.model_dump_json(indent=1))
     Catalogue.load(log_artifact.folder).save(draft.folder)
@@ -68,7 +67,7 @@ def _write_histories(log: EventLog, users: Vocabulary, draft: Draft) -> None:
         )
     store.close()
     (folder / "lock.mdb").unlink(missing_ok=True)
-    draft.metrics |= {"num_users": len(present), "num_items": int(log.rows.item.max()) - 1}
+    draft.metrics["num_histories"] = len(present)
 
 
 def _check(config: ReleaseSettings, log: EventLog) -> None:

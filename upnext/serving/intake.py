@@ -93,9 +93,11 @@ def check_event(posted: PostedEvent, release: Release, where: str) -> LiveEvent:
     _check_integer(posted.position or 0, f"{where}.position")
     for name, text in (("event_id", posted.event_id), ("request_id", posted.request_id)):
         _check_text(text or "", f"{where}.{name}")
-    item = release.catalogue.vocabulary.dense(posted.item_id)
-    if item == UNKNOWN:
-        kind = "integers" if release.catalogue.vocabulary.is_integer else "strings"
+    # An integer may come as its digits: JSON numbers of 64 bits do not survive every client.
+    items = release.catalogue.vocabulary
+    item_id = items.parse(posted.item_id) if isinstance(posted.item_id, str) else posted.item_id
+    if items.dense(item_id) == UNKNOWN:
+        kind = "integers" if items.is_integer else "strings"
         raise NotFound(
             f"{where}.item_id {shown(posted.item_id)} is not in the catalogue of {len(release.catalogue) - FIRST:,}"
             f" items; its ids are {kind}, and GET /v1/items/{{item_id}} tells which exist"
@@ -109,7 +111,7 @@ def check_event(posted: PostedEvent, release: Release, where: str) -> LiveEvent:
         )
     return LiveEvent(
         user_id=posted.user_id,
-        item_id=posted.item_id,
+        item_id=item_id,
         time_ms=time_ms,
         event_id=posted.event_id or new_event_id(),
         request_id=posted.request_id,

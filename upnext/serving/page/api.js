@@ -8,6 +8,11 @@ export class ApiError extends Error {
   }
 }
 
+// Ids are 64-bit integers, a JavaScript number holds 53 bits of them: a longer one is kept as its digits.
+function whole(_, value, context) {
+  return Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "") ? context.source : value;
+}
+
 async function call(path, options = {}) {
   let response;
   try {
@@ -18,7 +23,7 @@ async function call(path, options = {}) {
   }
   let body = null;
   try {
-    body = await response.json();
+    body = JSON.parse(await response.text(), whole);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     // A proxy in between may answer an error in HTML: the status then says more than the body.

@@ -1,0 +1,79 @@
+"""A real Chromium and, for each test, a real server with a live store of its own."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.conftest import skip_or_fail
+from tests.serving.projects import Published, publish_numbers, publish_strange, publish_tiny
+from tests.serving.server import ServerProcess
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        skip_or_fail("there is no chromium on the path")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS, headless=True)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    return publish_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def strange(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    return publish_strange(tmp_path_factory.mktemp("strange"))
+
+
+@pytest.fixture(scope="session")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    return publish_numbers(tmp_path_factory.mktemp("numbers"))
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[[Published], ServerProcess]]:
+    servers: list[ServerProcess] = []
+
+    def serve_one(published: Published) -> ServerProcess:
+        servers.append(ServerProcess(published.lend(tmp_path / f"lent-{len(servers)}")))
+        return servers[-1]
+
+    yield serve_one
+    for server in servers:
+        with server:
+            pass
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the page wrote to the console as an error, or threw."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()

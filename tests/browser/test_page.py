@@ -1,0 +1,173 @@
+"""The page in a real browser: rows, what a click changes, switching users, and titles that hold markup."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.serving.projects import LARGE, MARKUP, STRANGE_ITEMS, Published
+from tests.serving.server import ServerProcess
+
+pytestmark = pytest.mark.browser
+
+Serve = Callable[[Published], ServerProcess]
+
+
+def ask(server: ServerProcess, path: str, **params: Any) -> Any:
+    answer = httpx.get(server.address + path, params=params, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def open_page(page: Page, server: ServerProcess, user: str | None = None) -> None:
+    page.goto(server.address + (f"?{urlencode({'user': user})}" if user is not None else ""))
+    expect(page.locator("#rows")).to_have_attribute("aria-busy", "false")
+
+
+def ids(cards: Locator) -> list[str]:
+    return [str(card.get_attribute("data-item")) for card in cards.all()]
+
+
+def cards(page: Page, row: str) -> Locator:
+    return page.locator(f'[data-testid="row"][data-row="{row}"] [data-testid="card"]')
+
+
+def test_rows_and_history(page: Page, serve: Serve, tiny: Published, complaints: list[str]) -> None:
+    server = serve(tiny)
+    open_page(page, server)
+    user = ask(server, "v1/users", limit=1)["users"][0]["user_id"]
+    expect(page.get_by_test_id("user-switch")).to_have_value(user)
+    expect(page).to_have_title("Tiny")
+    expect(page.get_by_test_id("release")).to_have_text(tiny.release.name)
+    answer = ask(server, "v1/recommendations", user_id=user)
+    rows = page.get_by_test_id("row")
+    expect(rows).to_have_count(len(answer["rows"]))
+    assert [row.get_attribute("data-row") for row in rows.all()] == [row["name"] for row in answer["rows"]]
+    for row in answer["rows"]:
+        assert ids(cards(page, row["name"])) == [item["item_id"] for item in row["items"]]
+        expect(cards(page, row["name"]).first).to_contain_text(row["items"][0]["title"].split()[0], ignore_case=True)
+    events = ask(server, f"v1/users/{user}/history")["events"]
+    assert ids(page.get_by_test_id("history-item")) == [event["item"]["item_id"] for event in events]
+    expect(page.get_by_test_id("history-empty")).to_be_hidden()
+    expect(page.get_by_test_id("alert")).to_be_hidden()
+    expect(page.get_by_test_id("status")).to_contain_text(user)
+    assert complaints == []
+
+
+@pytest.mark.parametrize(("action", "says"), [("play", "Played"), ("like", "Liked"), ("dislike", "Disliked")])
+def test_an_action_changes_rows_and_history(
+    page: Page, serve: Serve, tiny: Published, complaints: list[str], action: str, says: str
+) -> None:
+    server = serve(tiny)
+    open_page(page, server)
+    before = ids(cards(page, "for-you"))
+    chosen = cards(page, "for-you").first
+    chosen.hover()
+    chosen.get_by_test_id(f"action-{action}").click()
+    latest = page.get_by_test_id("history-item").first
+    expect(latest).to_have_attribute("data-item", before[0])
+    expect(latest).to_have_attribute("data-live", "")
+    expect(latest).to_contain_text(says)
+    expect(latest).to_contain_text("just now")
+    expect(page.locator(f'[data-testid="card"][data-item="{before[0]}"]')).to_have_count(0)
+    expect(page.get_by_test_id("status")).to_contain_text(re.compile(f'{says} ".+"\\. Rows updated'))
+    after = ids(cards(page, "for-you"))
+    assert after != before
+    user = page.get_by_test_id("user-switch").input_value()
+    served = ask(server, "v1/recommendations", user_id=user)["rows"][0]
+    assert after == [item["item_id"] for item in served["items"]]
+    (event,) = [event for event in ask(server, f"v1/users/{user}/history")["events"] if event["is_live"]]
+    assert event["feedback"] == {"played" if action == "play" else action: 1.0}
+    assert complaints == []
+
+
+def test_user_switch(page: Page, serve: Serve, tiny: Published, complaints: list[str]) -> None:
+    server = serve(tiny)
+    open_page(page, server)
+    first, second = (user["user_id"] for user in ask(server, "v1/users", limit=2)["users"])
+    before = ids(page.get_by_test_id("card"))
+    switch = page.get_by_test_id("user-switch")
+    switch.click()
+    expect(page.get_by_test_id("user-option")).to_have_count(50)
+    switch.fill(second)
+    expect(page.get_by_test_id("user-option")).to_have_count(1)
+    page.get_by_test_id("user-option").click()
+    expect(page.get_by_test_id("status")).to_contain_text(f"Rows for {second}")
+    assert page.url.endswith(f"?user={second}")
+    assert ids(page.get_by_test_id("card")) != before
+    # By the keyboard, back again; then someone nobody knows.
+    switch.fill(first)
+    switch.press("Enter")
+    expect(page.get_by_test_id("status")).to_contain_text(f"Rows for {first}")
+    assert ids(page.get_by_test_id("card")) == before
+    switch.fill("zoë & co/?")
+    switch.press("Enter")
+    expect(page.get_by_test_id("status")).to_contain_text("Rows for zoë & co/?")
+    expect(page.get_by_test_id("history-empty")).to_be_visible()
+    assert complaints == []
+
+
+def test_new_visitor(page: Page, serve: Serve, tiny: Published, complaints: list[str]) -> None:
+    open_page(page, serve(tiny))
+    page.get_by_test_id("new-visitor").click()
+    expect(page.get_by_test_id("status")).to_contain_text("Rows for visitor-")
+    expect(page.get_by_test_id("user-kind")).to_have_text("New here")
+    expect(page.get_by_test_id("history-empty")).to_be_visible()
+    before = ids(cards(page, "for-you"))
+    assert before
+    cards(page, "for-you").nth(1).get_by_test_id("action-like").click()
+    expect(page.get_by_test_id("history-item")).to_have_count(1)
+    expect(page.get_by_test_id("user-kind")).to_have_text("Known user")
+    assert ids(cards(page, "for-you"))[0:2] != before[0:2]
+    assert complaints == []
+
+
+def test_markup_stays_text(page: Page, serve: Serve, strange: Published, complaints: list[str]) -> None:
+    server = serve(strange)
+    open_page(page, server, "x/history")
+    expect(page).to_have_title("Strange <b>names</b>")
+    expect(page.get_by_test_id("user-switch")).to_have_value("x/history")
+    shown = page.locator('[data-testid="card"][data-item="<script>"]')
+    shown.get_by_test_id("action-like").click()
+    latest = page.get_by_test_id("history-item").first
+    expect(latest).to_have_attribute("data-item", "<script>")
+    expect(latest).to_contain_text(MARKUP)
+    expect(page.get_by_test_id("status")).to_contain_text(MARKUP)
+    for item in ("a/b", "q?x=1", "p&q", "é", "100%", "tail/"):
+        page.locator(f'[data-testid="card"][data-item="{item}"]').get_by_test_id("action-dislike").click()
+        expect(page.get_by_test_id("history-item").first).to_have_attribute("data-item", item)
+    assert len(ids(page.get_by_test_id("card"))) == len(STRANGE_ITEMS) - 7
+    expect(page.locator("img")).to_have_count(0)
+    assert page.locator("body").get_attribute("data-hacked") is None
+    assert complaints == []
+
+
+def test_large_integers_stay_whole(page: Page, serve: Serve, numbers: Published, complaints: list[str]) -> None:
+    server = serve(numbers)
+    open_page(page, server, str(LARGE))
+    best = ids(cards(page, "for-you"))[0]
+    assert best == str(ask(server, "v1/recommendations", user_id=LARGE)["rows"][0]["items"][0]["item_id"])
+    odd = next(item for item in ids(cards(page, "for-you")) if int(item) % 2)  # no 64-bit float is it
+    page.locator(f'[data-testid="card"][data-item="{odd}"]').get_by_test_id("action-play").click()
+    expect(page.get_by_test_id("history-item").first).to_have_attribute("data-item", odd)
+    expect(page.get_by_test_id("user-switch")).to_have_value(str(LARGE))
+    history = ask(server, f"v1/users/{LARGE}/history")
+    assert (history["events"][0]["item"]["item_id"], history["events"][0]["is_live"]) == (int(odd), True)
+    assert complaints == []
+
+
+def test_a_dead_service_is_told(page: Page, serve: Serve, tiny: Published) -> None:
+    server = serve(tiny)
+    open_page(page, server)
+    before = ids(page.get_by_test_id("card"))
+    server.kill()
+    cards(page, "for-you").first.get_by_test_id("action-like").click()
+    expect(page.get_by_test_id("alert")).to_contain_text("The service did not answer")
+    expect(page.get_by_test_id("status")).to_contain_text("Not recorded")
+    assert ids(page.get_by_test_id("card")) == before
+    page.get_by_test_id("alert-dismiss").click()
+    expect(page.get_by_test_id("alert")).to_be_hidden()
