@@ -18,7 +18,7 @@ def find(check: str, events: list[Event], parts: list[int], of: Schema | None = 
     log = log_of(events, of)
     assert log.rows.order.tolist() == list(range(len(events)))
     findings = {finding.check: finding for finding in audit(log, np.array(parts, np.int8), by_time)}
-    assert len(findings) == 6
+    assert len(findings) == 7
     return findings[check]
 
 
@@ -28,7 +28,7 @@ def stands(finding: Finding) -> tuple[str, int]:
 
 def test_a_clean_split_has_nothing_to_note() -> None:
     findings = audit(log_of(CLEAN), np.array(PARTS, np.int8), by_time=True)
-    assert [finding.level for finding in findings] == ["ok"] * 6
+    assert [finding.level for finding in findings] == ["ok"] * 7
     row = findings[0].as_row()
     assert row == {
         "check": "parts",
@@ -76,10 +76,22 @@ def test_the_future_cannot_be_told_without_times_or_parts() -> None:
 def test_ties_across_the_border() -> None:
     events = [Event(2, 3, 0), Event(2, 4, 1), Event(2, 5, 1), Event(2, 6, 1), Event(3, 3, 1)]
     check = "ties across the border"
-    assert stands(find(check, events, [TRAIN, TRAIN, VALIDATION, TEST, TRAIN])) == ("note", 2)
+    alone = schema(request_safe=False)
+    assert stands(find(check, events, [TRAIN, TRAIN, VALIDATION, TEST, TRAIN], alone)) == ("note", 2)
     assert stands(find(check, events, [TRAIN, VALIDATION, VALIDATION, VALIDATION, TEST])) == ("ok", 0)
     parts = [TRAIN, TRAIN, VALIDATION, TEST, TRAIN]
     assert stands(find(check, events, parts, schema(has_times=False))) == ("ok", 0)
+
+
+def test_requests_across_the_border() -> None:
+    events = [Event(2, 3, 0, request=7), Event(2, 4, 1, request=7), Event(2, 5, 2)]
+    check = "requests across the border"
+    assert stands(find(check, events, [TRAIN, TRAIN, TEST])) == ("ok", 0)
+    assert stands(find(check, events, [UNUSED, TEST, TEST])) == ("note", 1)
+    assert stands(find(check, events, [UNUSED, UNUSED, TEST])) == ("ok", 0)  # a gap, not a border
+    assert stands(find(check, events, [TRAIN, TEST, TEST], schema(request_safe=False))) == ("ok", 0)
+    with pytest.raises(BadData, match="a request has events in two parts"):
+        find(check, events, [TRAIN, TEST, TEST])
 
 
 def test_duplicates_repeat_user_item_and_time() -> None:
@@ -103,7 +115,7 @@ def test_held_out_items_without_training() -> None:
 
 def test_siblings_are_counted_and_a_huge_group_is_suspect() -> None:
     events = [Event(2, 3, 0), Event(2, 4, 1), Event(2, 5, 1), Event(2, 6, 1)]
-    assert stands(find("siblings", events, PARTS)) == ("ok", 3)
+    assert stands(find("siblings", events, [TRAIN, TEST, TEST, TEST])) == ("ok", 3)
     crowd = [Event(2, 3, 0)] * 1001
     finding = find("siblings", crowd, [TRAIN] * 1001)
     assert stands(finding) == ("warning", 1001)

@@ -10,7 +10,17 @@ from tests.events.logs import EVENTS, Event, log_of, schema
 from tests.reference import splits as reference
 from upnext.base.errors import BadConfig
 from upnext.events.log import EventLog
-from upnext.events.split import TEST, TRAIN, UNUSED, VALIDATION, GlobalTime, LeaveLastOut, Split, split_events
+from upnext.events.split import (
+    TEST,
+    TRAIN,
+    UNUSED,
+    VALIDATION,
+    GlobalTime,
+    LeaveLastOut,
+    Split,
+    split_events,
+    unuse_straddling,
+)
 
 property_test = settings(max_examples=120, deadline=None)
 DAY = 24 * 60 * 60 * 1000
@@ -129,3 +139,12 @@ def test_the_kind_chooses_the_split() -> None:
     assert adapter.validate_python({"kind": "global_time", "test": "7d"}) == GlobalTime(test=7 * DAY)
     with pytest.raises(ValidationError, match="does not match any of the expected tags"):
         adapter.validate_python({"kind": "random"})
+
+
+def test_a_request_that_goes_on_into_a_later_part_is_not_trained() -> None:
+    part = np.array([TRAIN, TRAIN, TEST, TRAIN, VALIDATION, TEST, TEST], np.int8)
+    group = np.array([0, 1, 1, 2, 3, 3, 4])
+    expected = [TRAIN, UNUSED, TEST, TRAIN, UNUSED, TEST, TEST]
+    assert unuse_straddling(part, group).tolist() == expected
+    assert unuse_straddling(part, np.arange(7)).tolist() == part.tolist()
+    assert unuse_straddling(part[:0], group[:0]).tolist() == []

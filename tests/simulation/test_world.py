@@ -47,6 +47,7 @@ def test_side_tables(service: Simulation) -> None:
     assert items["item_id"].to_list()[:2] == ["t000000", "t000001"]
     assert users["user_id"].to_list()[:2] == ["u00000", "u00001"]
     assert items["item_id"].n_unique() == items["title"].n_unique() == len(items) == 300
+    assert not items["title"].str.contains(r"\s\s|\n").any()
     assert users["user_id"].n_unique() == len(users) == 250
     assert items["genres"].list.len().is_between(1, 3).all()
     assert set(items["genres"].explode()) <= set(GENRE_NAMES)

@@ -7,7 +7,7 @@ import numpy as np
 
 from upnext.base.errors import BadData
 from upnext.events.log import EventLog
-from upnext.events.split import TEST, TRAIN, VALIDATION
+from upnext.events.split import TEST, TRAIN, UNUSED, VALIDATION
 
 __all__ = ["Finding", "audit"]
 
@@ -37,6 +37,7 @@ def audit(log: EventLog, part: np.ndarray[Any, np.dtype[np.int8]], by_time: bool
         _sizes(part),
         _future_in_train(log, part, by_time),
         _ties_across_border(log, part),
+        _requests_across_border(log, part),
         _duplicates(log),
         _untrained_targets(log, part),
         _sibling_groups(log),
@@ -76,6 +77,22 @@ def _ties_across_border(log: EventLog, part: np.ndarray[Any, np.dtype[np.int8]])
     message = "no user has events of one instant in two parts"
     if count:
         message = f"{count:,} times a user's events of one instant fall into two parts; file order decides between them"
+    return Finding(check, "note" if count else "ok", count, message)
+
+
+def _requests_across_border(log: EventLog, part: np.ndarray[Any, np.dtype[np.int8]]) -> Finding:
+    check = "requests across the border"
+    group = log.events.request
+    used = part != UNUSED
+    lowest = np.full(int(group.max(initial=-1)) + 1, UNUSED)
+    highest = np.zeros_like(lowest)
+    np.minimum.at(lowest, group[used], part[used])
+    np.maximum.at(highest, group[used], part[used])
+    if (lowest < highest).any():
+        raise BadData("a request has events in two parts of the split: its training events would show its targets")
+    has_used = lowest < UNUSED
+    count = int((~used & has_used[group]).sum())
+    message = f"{count:,} events are unused because their request goes on into a later part"
     return Finding(check, "note" if count else "ok", count, message)
 
 

@@ -14,7 +14,17 @@ from upnext.base.configuration import Config, Duration
 from upnext.base.errors import BadConfig
 from upnext.base.views import ALL
 
-__all__ = ["TEST", "TRAIN", "UNUSED", "VALIDATION", "GlobalTime", "LeaveLastOut", "Split", "split_events"]
+__all__ = [
+    "TEST",
+    "TRAIN",
+    "UNUSED",
+    "VALIDATION",
+    "GlobalTime",
+    "LeaveLastOut",
+    "Split",
+    "split_events",
+    "unuse_straddling",
+]
 
 TRAIN, VALIDATION, TEST, UNUSED = range(4)
 
@@ -77,6 +87,18 @@ def split_events(
             " make validation, test and gap shorter"
         )
     return part
+
+
+def unuse_straddling(part: NDArray[np.int8], group: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Mark events as unused whose request goes on into a later part: training on them would show a target's siblings.
+
+    Args:     part: (N,); group: (N,) sibling groups, rising along the rows, as in `EventLog.events.request`.
+    Returns:  (N,) the parts, with an event as unused where its group's last event lies in another part.
+    """
+    is_last = np.ones(len(group), bool)
+    is_last[:-1] = group[1:] != group[:-1]
+    last = part[is_last][np.cumsum(is_last) - is_last]
+    return np.where(part == last, part, UNUSED).astype(np.int8)
 
 
 def _leave_last_out(offsets: NDArray[np.int64], targets: NDArray[np.bool_]) -> NDArray[np.int8]:

@@ -31,7 +31,7 @@ from upnext.base.schema import (
 from upnext.events.audit import audit
 from upnext.events.log import EventLog, LogRows, write_log
 from upnext.events.sources import AnySource, RawLog, TableSource, read, source_files
-from upnext.events.split import TRAIN, GlobalTime, LeaveLastOut, Split, split_events
+from upnext.events.split import TRAIN, GlobalTime, LeaveLastOut, Split, split_events, unuse_straddling
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
 from upnext.simulation.files import as_table
@@ -93,6 +93,7 @@ def _prepare(config: PrepareConfig, raw: RawLog, draft: Draft) -> None:
         has_times=schema.has_times,
         targets=np.isin(np.arange(len(log)), log.in_view(view)[0]),
     )
+    part = unuse_straddling(part, log.events.request)
     np.save(draft.folder / "split.npy", part)
     findings = audit(log, part, by_time=isinstance(split, GlobalTime))
     (draft.folder / "audit.json").write_text(json.dumps([finding.as_row() for finding in findings], indent=1))

@@ -8,7 +8,7 @@ __all__ = ["studio_names", "titles"]
 
 
 def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")]
+    return [" ".join(word.split()) for word in text.split(",")]
 
 
 _ADJECTIVES = _words("""
