@@ -12,6 +12,7 @@ import ast
 import inspect
 import json
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import pairwise
@@ -160,24 +161,29 @@ def _section(table: str, model: type[Config], level: int, suffix: str = "") -> l
     heading = f"`[{table}]`{suffix}" if table else "The file"
     lines = [f"{'#' * level} {heading}", ""]
     if model in _described:
-        return [*lines, f"The same keys as {_link(_described[model])}.", ""]
+        return [*lines, f"The same keys as {_link(_described[model], _described[model])}.", ""]
     _described[model] = heading
-    lines += [" ".join((inspect.getdoc(model) or "").split()), ""]
+    lines += [textwrap.fill(" ".join((inspect.getdoc(model) or "").split()), 118), ""]
     lines += ["| key | value | default | meaning |", "| :-- | :-- | :-- | :-- |"]
     inner: list[str] = []
     for name, field in model.model_fields.items():
         path = f"{table}.{name}" if table else name
-        meaning = _meaning(model, name)
-        variants = _kinds(field) if len(_models(field.annotation)) > 1 else {}
-        if variants:
-            inner += [f"{'#' * (level + 1)} `[{path}]`", "", "Choose one by its `kind`:", ""]
-            inner += [f"* {_link(_kind_heading(path, kind))}" for kind in variants] + [""]
-            for kind, variant in variants.items():
-                inner += _section(path, variant, level + 2, f' with `kind = "{kind}"`')
-        elif models := _models(field.annotation):
-            deeper = f"{path}.NAME" if get_origin(_plain(field.annotation)) is dict else path
-            inner += _section(deeper, models[0], min(level + 1, 6))
-        cells = (f"`{name}`", _value(field, bool(variants)), _default(name, field), meaning)
+        meaning, value = _meaning(model, name), _value(field)
+        below = level + 1 if table else level
+        if len(models := _models(field.annotation)) > 1:
+            kinds = {get_args(one.model_fields["kind"].annotation)[0]: one for one in models}
+            value = f"a {_link('table', path)}, by `kind`"
+            inner += [f"{'#' * below} `[{path}]`", "", "Choose one by its `kind`:", ""]
+            inner += [f"* {_link(f'`{kind}`', _kind_heading(path, kind))}" for kind in kinds] + [""]
+            for kind, one in kinds.items():
+                inner += _section(path, one, below + 1, f' with `kind = "{kind}"`')
+        elif models:
+            is_named = get_origin(_plain(field.annotation)) is dict
+            deeper = f"{path}.NAME" if is_named else path
+            value = _link("tables", deeper) if is_named else f"a {_link('table', deeper)}"
+            inner += _section(deeper, models[0], below)
+        default = "" if meaning.startswith("By default") else _default(name, field)
+        cells = (f"`{name}`", value, default, meaning)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return [*lines, "", *inner]
 
@@ -186,8 +192,8 @@ def _kind_heading(path: str, kind: str) -> str:
     return f'`[{path}]` with `kind = "{kind}"`'
 
 
-def _link(heading: str) -> str:
-    return f"[{heading}](#{slug(heading)})"
+def _link(text: str, heading: str) -> str:
+    return f"[{text}](#{slug(heading)})"
 
 
 def slug(heading: str) -> str:
@@ -199,7 +205,7 @@ def slug(heading: str) -> str:
 def _meaning(model: type[Config], name: str) -> str:
     key = f"{model.__name__}.{name}"
     written = _attribute_docstrings(model).get(name)
-    if name == "kind" and written is None:
+    if name == "kind" and written is None and key not in _MEANINGS:
         return "Which one it is."
     assert (written is None) != (key not in _MEANINGS), f"{key}: give it a docstring, or a meaning here, and not both"
     return " ".join((written or _MEANINGS[key]).split())
@@ -242,19 +248,9 @@ def _models(annotation: Any) -> list[type[Config]]:
     return found
 
 
-def _kinds(field: FieldInfo) -> dict[str, type[Config]]:
-    return {get_args(model.model_fields["kind"].annotation)[0]: model for model in _models(field.annotation)}
-
-
-def _value(field: FieldInfo, is_variant: bool) -> str:
+def _value(field: FieldInfo) -> str:
     if _models(field.annotation):
-        return (
-            "a table, by `kind`"
-            if is_variant
-            else "tables"
-            if get_origin(_plain(field.annotation)) is dict
-            else "a table"
-        )
+        return "a table"
     words = " or ".join(_words(part, field.metadata) for part in _parts(field.annotation))
     return words + _range(field.metadata)
 
@@ -270,10 +266,15 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{json.dumps(choice)}`" for choice in get_args(annotation))
     if get_origin(annotation) is list:
-        return f"list of {_words(get_args(annotation)[0])}"
+        return f"list of {_plural(_words(get_args(annotation)[0]))}"
     if get_origin(annotation) is dict:
-        return f"table of {_words(get_args(annotation)[1])}"
+        return f"table of {_plural(_words(get_args(annotation)[1]))}"
     return {str: "text", int: "integer", float: "number", bool: "`true` or `false`", Path: "path"}[annotation]
+
+
+def _plural(words: str) -> str:
+    noun = words.split(",")[0].split(" ")[0]
+    return words.replace(noun, f"{noun}s", 1)
 
 
 def _range(metadata: Iterable[Any]) -> str:
@@ -287,12 +288,12 @@ def _range(metadata: Iterable[Any]) -> str:
             case annotated_types.Le(le=bound):
                 words.append(f"to {bound:,}" if isinstance(bound, int) else f"to {bound:g}")
             case annotated_types.Lt(lt=bound):
-                words.append(f"below {bound:g}")
+                words.append(f"{', ' if words else ''}below {bound:g}")
             case annotated_types.MinLen() if not any(isinstance(other, annotated_types.MaxLen) for other in metadata):
                 words.append("not empty")
             case annotated_types.MaxLen(max_length=1):
                 words.append("one character")
-    return f", {' '.join(words)}" if words else ""
+    return f", {' '.join(words).replace(' , ', ', ')}" if words else ""
 
 
 def _default(name: str, field: FieldInfo) -> str:

@@ -2,9 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from tests.serving.projects import Published
 
 # Shapes in signatures are checked while tests run; the rooms of pure tensor code carry them.
 install_import_hook(["upnext.nn", "upnext.losses", "upnext.models", "upnext.metrics"], "beartype.beartype")
@@ -24,3 +28,30 @@ def data_folder() -> Path:
     if not folder.is_dir():
         skip_or_fail(f"there is no data folder {folder}; set UPNEXT_DATA")
     return folder
+
+
+# Small releases, made once through the real stages. What they import comes after the hook above.
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> "Published":
+    """A simulated service."""
+    from tests.serving.projects import publish_tiny
+
+    return publish_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def strange(tmp_path_factory: pytest.TempPathFactory) -> "Published":
+    """Ids and titles that need quoting."""
+    from tests.serving.projects import publish_strange
+
+    return publish_strange(tmp_path_factory.mktemp("strange"))
+
+
+@pytest.fixture(scope="session")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> "Published":
+    """Integer ids above 2^53, in a log without a clock."""
+    from tests.serving.projects import publish_numbers
+
+    return publish_numbers(tmp_path_factory.mktemp("numbers"))

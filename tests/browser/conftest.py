@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.conftest import skip_or_fail
-from tests.serving.projects import Published, publish_numbers, publish_strange, publish_tiny
+from tests.serving.projects import Published
 from tests.serving.server import ServerProcess
 
 ARGUMENTS = [
@@ -22,7 +22,7 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: Playwright's event loop would run through all later tests
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -31,21 +31,6 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS, headless=True)
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    return publish_tiny(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="session")
-def strange(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    return publish_strange(tmp_path_factory.mktemp("strange"))
-
-
-@pytest.fixture(scope="session")
-def numbers(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    return publish_numbers(tmp_path_factory.mktemp("numbers"))
 
 
 @pytest.fixture

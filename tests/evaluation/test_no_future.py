@@ -54,7 +54,7 @@ def models(log: EventLog, part: np.ndarray) -> dict[str, AnyModel]:
     recent = RecentlyPopularConfig(view="watched", window=30)
     return {
         "sasrec": sasrec.eval(),
-        "recently popular": RecentlyPopular(recent, V, events.item, events.time_ms),
+        "recently popular": RecentlyPopular(recent, events.item, events.time_ms, np.zeros(V, np.int64)),
         "popular": Popular.fit(PopularConfig(view="watched"), events.item[part[watched] == TRAIN], V),
     }
 

@@ -218,3 +218,13 @@ def test_a_damaged_file_is_told(damage: Callable[[Path], None], tmp_path: Path) 
     damage(path)
     with pytest.raises(BadArtifact, match=r"users\.arrow is no vocabulary .*run prepare again"):
         Vocabulary.load(path)
+
+
+def test_encoding_takes_anything_and_knows_only_ids_of_its_type() -> None:
+    numbers, words = Vocabulary([7, 1]), Vocabulary(["7", "a"])
+    assert numbers.encode(["a", 7, 2**70, True, 7.0]).tolist() == [1, 2, 1, 1, 1]
+    assert numbers.encode(pa.array(["007", "7"])).tolist() == [1, 1]
+    assert numbers.encode(pa.array([7.0, 1.0])).tolist() == [1, 1]
+    assert numbers.encode(np.array([1, 7])).tolist() == [3, 2]
+    assert words.encode([7, "7", None]).tolist() == [1, 2, 1]
+    assert words.encode(pa.array(["a", None], pa.large_string())).tolist() == [3, 1]

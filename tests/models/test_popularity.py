@@ -11,6 +11,7 @@ from upnext.models.build import AnyModel, load_model, save_model
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
 
 V = 11
+NONE = np.zeros(V, np.int64)
 
 
 def scores(model: AnyModel, times: list[int]) -> np.ndarray:
@@ -24,7 +25,7 @@ def test_popular_keeps_the_contract():
 
 
 def test_recently_popular_keeps_the_contract():
-    check_retriever(RecentlyPopular(RecentlyPopularConfig(), V, np.array([2, 5, 5, 9]), np.arange(4)), V)
+    check_retriever(RecentlyPopular(RecentlyPopularConfig(), np.array([2, 5, 5, 9]), np.arange(4), NONE), V)
 
 
 def test_popular_counts():
@@ -39,15 +40,23 @@ events = st.lists(st.tuples(st.integers(2, V - 1), st.integers(0, 30)), max_size
 @given(events, events, st.lists(st.integers(-1, 35), min_size=1, max_size=8), st.integers(1, 20))
 def test_recently_popular_equals_a_slow_count(first, later, times, window):
     config = RecentlyPopularConfig(window=window)
-    model = RecentlyPopular(config, V, *_arrays(first))
+    model = RecentlyPopular(config, *_arrays(first), NONE)
     model.observe(*_arrays(later))
     expected = np.zeros((len(times), V))
     for row, time in enumerate(times):
         before = [(item, at) for item, at in first + later if at < time]
         last = max((at for _, at in before), default=0)
-        for item, at in before:
-            expected[row, item] += at > last - window
-    np.testing.assert_array_equal(scores(model, times), expected)
+        recent = [sum(item == i and at > last - window for item, at in before) for i in range(V)]
+        older = [sum(item == i and at <= last - window for item, at in before) for i in range(V)]
+        expected[row] = [count + tie / (max(older) + 1) for count, tie in zip(recent, older, strict=True)]
+    np.testing.assert_allclose(scores(model, times), expected, rtol=1e-6)
+
+
+def test_one_event_after_a_long_silence_does_not_wipe_the_ranking():
+    config = RecentlyPopularConfig(window=10)
+    model = RecentlyPopular(config, np.array([2, 5, 5, 9, 5, 9]), np.arange(6), NONE)
+    model.observe(np.array([7]), np.array([1000]))
+    assert scores(model, [2000])[0].argsort()[::-1][:4].tolist() == [7, 5, 9, 2]
 
 
 def _arrays(pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -58,10 +67,11 @@ def _arrays(pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     "model",
     [
         Popular.fit(PopularConfig(view="liked"), np.array([2, 5, 5, 9]), V),
-        RecentlyPopular(RecentlyPopularConfig(window=100), V, np.array([2, 5, 5, 9]), np.arange(4)),
-        RecentlyPopular(RecentlyPopularConfig(window=100), V, np.zeros(0, np.int64), np.zeros(0, np.int64)),
+        RecentlyPopular(RecentlyPopularConfig(window=100), np.array([2, 5, 5, 9]), np.arange(4), NONE),
+        RecentlyPopular(RecentlyPopularConfig(window=2), np.array([2, 5, 5, 9]), np.arange(4), NONE + 3),
+        RecentlyPopular(RecentlyPopularConfig(window=100), np.zeros(0, np.int64), np.zeros(0, np.int64), NONE),
     ],
-    ids=["popular", "recent", "empty"],
+    ids=["popular", "recent", "short window", "empty"],
 )
 def test_a_checkpoint_answers_alike(model, tmp_path):
     save_model(model, tmp_path)

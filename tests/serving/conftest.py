@@ -9,26 +9,11 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from tests.serving.projects import Published, publish_numbers, publish_strange, publish_tiny
+from tests.serving.projects import Published
 from upnext.serving.app import create_app
 from upnext.serving.service import Service
 
 Client: TypeAlias = TestClient[Litestar]
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    return publish_tiny(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="session")
-def strange(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    return publish_strange(tmp_path_factory.mktemp("strange"))
-
-
-@pytest.fixture(scope="session")
-def numbers(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    return publish_numbers(tmp_path_factory.mktemp("numbers"))
 
 
 @pytest.fixture

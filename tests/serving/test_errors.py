@@ -15,6 +15,7 @@ from tests.serving.projects import Published
 from upnext.serving.service import Service
 
 LONG = "x" * 1001
+JSON = {"content-type": "application/json"}
 
 
 def message(answer: Any, status: int) -> str:
@@ -92,7 +93,7 @@ def test_wrong_address(client: Client, method: str, path: str, status: int, says
     ],
 )
 def test_wrong_body(client: Client, body: bytes, says: list[str]) -> None:
-    text = message(client.post("/v1/events", content=body), 400)
+    text = message(client.post("/v1/events", content=body, headers=JSON), 400)
     assert all(part in text for part in says), text
 
 
@@ -183,7 +184,7 @@ def test_too_much(client: Client, service: Service) -> None:
     text = message(client.post("/v1/events", json={"events": [event] * 1001}), 400)
     assert "1001 events" in text
     assert "1 to 1000" in text
-    assert "1,000,000 bytes" in message(client.post("/v1/events", content=b" " * 1_000_001), 413)
+    assert "1,000,000 bytes" in message(client.post("/v1/events", content=b" " * 1_000_001, headers=JSON), 413)
     post(client, *[event] * 1000)
     assert len(past(client, "u")) == 1000
 
@@ -223,7 +224,7 @@ def almost_events() -> st.SearchStrategy[Any]:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=json_values() | st.fixed_dictionaries({"events": st.lists(almost_events() | json_values(), max_size=3)}))
 def test_no_body_breaks_the_service(client: Client, body: Any) -> None:
-    answer = client.post("/v1/events", content=json.dumps(body).encode("utf-8", "surrogatepass"))
+    answer = client.post("/v1/events", content=json.dumps(body).encode("utf-8", "surrogatepass"), headers=JSON)
     if answer.status_code != 201:
         message(answer, answer.status_code)
         assert 400 <= answer.status_code < 500
@@ -242,3 +243,11 @@ def test_no_text_breaks_the_service(client: Client, text: str) -> None:
     quoted = quote(text, safe="")
     for path in (f"/v1/items/{quoted}", f"/v1/users/{quoted}/history", f"/page/{quoted}", f"/{quoted}"):
         assert client.get(path).status_code < 500
+
+
+def test_only_json_is_taken(client: Client) -> None:
+    """A form on any website can post text to an address of this machine, but never as JSON without asking."""
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        body = json.dumps({"events": [{"user_id": "u1", "item_id": "t000001"}]})
+        text = message(client.post("/v1/events", content=body, headers={"content-type": kind}), 400)
+        assert "application/json" in text

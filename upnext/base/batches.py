@@ -79,7 +79,7 @@ class SequenceBatch(OnDevice):
     """Histories of B users, right-padded to L: (B, L) tensors, zero at padding.
 
     `request` groups siblings: rows of one request or one instant share a number, and numbers never fall along
-    a row. `columns` holds contexts, feedback and positions under their full names. `views` are boolean masks
+    a row. `columns` holds contexts and feedback under their full names. `views` are boolean masks
     such as `watched`.
     """
 
@@ -247,6 +247,14 @@ class Request(OnDevice):
 
     def __len__(self) -> int:
         return len(self.time_ms)
+
+    def take(self, rows: Tensor) -> "Request":
+        """Select rows, repeats allowed."""
+
+        def pick(columns: Mapping[str, Column]) -> dict[str, Column]:
+            return {name: Column(column.values[rows], column.observed[rows]) for name, column in columns.items()}
+
+        return Request(self.time_ms[rows], self.user[rows], pick(self.context), pick(self.features))
 
 
 @dataclass(frozen=True)

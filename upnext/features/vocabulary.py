@@ -70,14 +70,17 @@ class Vocabulary:
 
         Args:     values: a sequence, NumPy array or Arrow array of external ids.
         """
-        array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, self._ids.type)
-        found = pc.fill_null(pc.index_in(array.cast(self._ids.type), value_set=self._ids), UNKNOWN - FIRST)
+        is_alike = pa.types.is_integer if self.is_integer else _is_text
+        if not isinstance(values, pa.Array | pa.ChunkedArray) or not is_alike(values.type):
+            return np.array([self.dense(value) for value in values], np.int64)
+        found = pc.fill_null(pc.index_in(values.cast(self._ids.type), value_set=self._ids), UNKNOWN - FIRST)
         dense: NDArray[np.int64] = found.to_numpy(zero_copy_only=False).astype(np.int64) + FIRST
         return dense
 
     def dense(self, external: ExternalId) -> int:
-        """Number one id; 1 when it is unknown."""
-        return self._number.get(external, UNKNOWN)
+        """Number one id; 1 when it is unknown, or of another type: neither True nor 7.0 is the id 7."""
+        is_id = isinstance(external, int | str | np.integer) and not isinstance(external, bool)
+        return self._number.get(external, UNKNOWN) if is_id else UNKNOWN
 
     def external(self, dense: int) -> ExternalId:
         """Give back the external id of a dense one.
@@ -121,6 +124,10 @@ class Vocabulary:
     @cached_property
     def _number(self) -> dict[ExternalId, int]:
         return {value: number for number, value in enumerate(self.ids, FIRST)}
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _to_arrow(ids: list[ExternalId]) -> pa.Array:

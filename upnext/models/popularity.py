@@ -89,16 +89,21 @@ class RecentlyPopular(_Counting):
     """Ranks items by their number of events in the last hours strictly before the request.
 
     The window ends at the last event before the request, so that a service that stood still has an answer too.
+    Items with equal counts are ranked by their number of events before the window.
 
-    Args:     items, times_ms: (N,) the stream in time order.
+    Args:     items, times_ms: (N,) the stream, in any order; before: (V,) counts of events older than the stream.
     """
 
     def __init__(
-        self, config: RecentlyPopularConfig, num_items: int, items: NDArray[np.int64], times_ms: NDArray[np.int64]
+        self,
+        config: RecentlyPopularConfig,
+        items: NDArray[np.int64],
+        times_ms: NDArray[np.int64],
+        before: NDArray[np.int64],
     ) -> None:
         self.config = config
         self.view = config.view
-        self.num_items = num_items
+        self._before = before
         order = np.argsort(times_ms, kind="stable")
         self._items, self._times_ms = items[order], times_ms[order]
 
@@ -114,30 +119,32 @@ class RecentlyPopular(_Counting):
         ends = np.searchsorted(self._times_ms, times, side="left")
         last = self._times_ms[np.maximum(ends - 1, 0)] if len(self._times_ms) else np.zeros_like(times)
         starts = np.where(ends > 0, np.searchsorted(self._times_ms, last - self.config.window, side="right"), 0)
-        scores = np.zeros((len(times), self.num_items), np.float32)
+        scores = np.zeros((len(times), len(self._before)), np.float32)
         # Requests in time order share their windows: counts change only where the window moves.
-        counts = np.zeros(self.num_items, np.int64)
+        recent, older = np.zeros_like(self._before), self._before.copy()
         low = high = 0
         for row in np.argsort(ends, kind="stable"):
-            if starts[row] >= high:
-                counts[:] = 0
-                low = high = starts[row]
-            counts += np.bincount(self._items[high : ends[row]], minlength=self.num_items)
-            counts -= np.bincount(self._items[low : starts[row]], minlength=self.num_items)
-            low, high = starts[row], ends[row]
-            scores[row] = counts
+            start, end = int(starts[row]), int(ends[row])
+            left = self._count(low, start)
+            recent += self._count(high, end) - left
+            older += left
+            low, high = start, end
+            scores[row] = recent + older / (older.max() + 1)
         return torch.from_numpy(scores)
 
+    def _count(self, start: int, end: int) -> NDArray[np.int64]:
+        return np.bincount(self._items[start:end], minlength=len(self._before))
+
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint holds: the stream's last window."""
-        recent = self._times_ms > self._times_ms[-1:] - self.config.window if len(self._times_ms) else slice(0)
+        """What a checkpoint holds: the stream's last window, and how often each item came before it."""
+        start = int(np.searchsorted(self._times_ms, self._times_ms[-1:] - self.config.window, side="right").sum())
         return {
-            "num_items": torch.tensor(self.num_items),
-            "items": torch.from_numpy(self._items[recent]),
-            "times_ms": torch.from_numpy(self._times_ms[recent]),
+            "before": torch.from_numpy(self._before + self._count(0, start)),
+            "items": torch.from_numpy(self._items[start:]),
+            "times_ms": torch.from_numpy(self._times_ms[start:]),
         }
 
     @classmethod
     def from_tensors(cls, config: RecentlyPopularConfig, tensors: dict[str, Tensor]) -> "RecentlyPopular":
         """Rebuild a model from `tensors()`."""
-        return cls(config, int(tensors["num_items"]), tensors["items"].numpy(), tensors["times_ms"].numpy())
+        return cls(config, *(tensors[name].numpy() for name in ("items", "times_ms", "before")))

@@ -59,7 +59,7 @@ def _fit(
         case RecentlyPopularConfig():
             if not log.schema.has_times:
                 raise BadConfig(f"pretrain.{name}: recently_popular needs times; this log has only an order: remove it")
-            return RecentlyPopular(config.model, num_items, items, times_ms)
+            return RecentlyPopular(config.model, items, times_ms, np.zeros(num_items, np.int64))
         case SASRecConfig():
             torch.manual_seed(config.training.seed)
             trained = torch.from_numpy(np.bincount(items, minlength=num_items) > 0)

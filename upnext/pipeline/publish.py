@@ -47,7 +47,8 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
         model = load_model(artifact.folder)
         if isinstance(model, RecentlyPopular):  # what is popular now counts the whole log, not its training part
             _, events = log.in_view(model.view)
-            model = RecentlyPopular(model.config, model.num_items, events.item, events.time_ms)
+            num_items = int(log_artifact.manifest["metrics"]["num_dense_items"])
+            model = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))
         save_model(model, draft.folder / "models" / name)
     _write_histories(log, Vocabulary.load(log_artifact.folder / "users.vocabulary.arrow"), draft)
 

@@ -153,6 +153,8 @@ async def recommendations(
 async def events(request: AnyRequest) -> dict[str, Any]:
     """Take events. They are on disk before the answer, and change the next recommendation."""
     service = _service(request)
+    if request.content_type[0] != "application/json":  # a form on any website could post any other type
+        raise BadRequest(f"the content type is {request.content_type[0]!r}; send application/json: {_EXAMPLE}")
     try:
         body = msgspec.json.decode(await request.body(), type=PostedEvents)
     except msgspec.ValidationError as error:

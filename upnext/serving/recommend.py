@@ -89,9 +89,9 @@ def follow_stream(release: Release, histories: Histories, posted: list[LiveEvent
 
 
 def _before(events: Events, query: Query) -> Events:
-    """What lies strictly before the request; all of it, where the log has no clock."""
-    end = int(np.searchsorted(events.time_ms, query.time_ms))
-    return events if end == len(events) else events.take(slice(end))
+    """What lies strictly before the request, of items that the release knows."""
+    seen = (events.time_ms < query.time_ms) & (events.item >= FIRST)
+    return events if seen.all() else events.take(seen)
 
 
 def _request(release: Release, queries: Sequence[Query]) -> Request:
@@ -156,8 +156,7 @@ def _retrieve(
         items, scores = release.index.search(queries[repeated.numpy()], k, per_row)
         items = np.where(items < 0, PADDING, items)
     else:
-        some = Request(request.time_ms[repeated], request.user[repeated])
-        best, values = model.top_k(state.take(repeated), some, k, torch.from_numpy(per_row))
+        best, values = model.top_k(state.take(repeated), request.take(repeated), k, torch.from_numpy(per_row))
         items, scores = best.numpy(), values.numpy()
     return items.reshape(B, R, k), scores.reshape(B, R, k)
 
@@ -190,7 +189,7 @@ def _page(
     if popular is not None:
         rows.append(_row(POPULAR, "Popular now", "Most chosen lately", *popular, query.k, shown))
     for number, name in enumerate(names[1:], 1):
-        rows.append(_row(name, name, reason, items[number], scores[number], query.k, shown))
+        rows.append(_row(name, name, "Ranked for you", items[number], scores[number], query.k, shown))
     return Page(query.user_id, count > 0, [row for row in rows if row.items])
 
 
