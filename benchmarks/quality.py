@@ -32,7 +32,7 @@ def main() -> None:
     console = Console()
     for file in arguments.configurations:
         project = load_project(file, arguments.overrides)
-        run_stages(project, None, "evaluate", console)
+        run_stages(project, console, until="evaluate")
         write_rows(file, project, arguments.overrides, console)
 
 

@@ -84,69 +84,6 @@ with what is allowed. The [guide](guide.md) says when to turn which; this page l
   as text. `NAME` below stands for a name of your choice.
 """
 
-# Keys whose attributes have no docstring yet. A key that is in both places, or in neither, is an error.
-_MEANINGS = {
-    "Project.simulate": "The synthetic service, if the project has one.",
-    "Project.prepare": "The source of the log, its views, and the split.",
-    "Project.evaluate": "The protocol.",
-    "Project.publish": "The release. Without this table the run ends with the report.",
-    "Project.serve": "The address.",
-    "SimulationConfig.seed": "Another seed, another service.",
-    "SimulationConfig.num_users": "Users in the log.",
-    "SimulationConfig.num_items": "Titles in the catalogue.",
-    "SimulationConfig.days": "Length of the period.",
-    "SimulationConfig.start": "Its first midnight, in UTC.",
-    "SimulationConfig.list_length": "Titles in a list that is shown; needs five times as many titles.",
-    "SimulationConfig.taste_strength": "How much taste decides.",
-    "PrepareConfig.source": "Where events come from.",
-    "PrepareConfig.split": "Which events train, validate and test.",
-    "TableSource.separator": "Of text files; unset: a tab for .tsv (and .txt with tabs), else a comma.",
-    "TableSource.user": "The column of user ids: integers or text, never floats.",
-    "TableSource.item": "The column of item ids: integers or text, never floats.",
-    "TableSource.request": "The column that says which rows were shown together; empty where a row belongs to none.",
-    "TableSource.position": "The column of places within a request, from 0.",
-    "TableSource.items": "A side table of items.",
-    "TableSource.users": "A side table of users; it is checked, and no stage reads it yet.",
-    "ContextColumn.kind": "What its values are.",
-    "FeedbackColumn.kind": "0 or 1; a share from 0 to 1; or an amount from 0.",
-    "ItemTable.path": "A file, a glob, or a list of them.",
-    "ItemTable.format": "As for the events.",
-    "ItemTable.separator": "As for the events.",
-    "ItemTable.item": "The column of item ids; each id once.",
-    "ItemTable.genre_separator": "Between genres in text.",
-    "UserTable.path": "A file, a glob, or a list of them.",
-    "UserTable.format": "As for the events.",
-    "UserTable.separator": "As for the events.",
-    "UserTable.user": "The column of user ids; each id once.",
-    "MovieLensSource.path": "The folder.",
-    "MovieTweetingsSource.path": "The folder.",
-    "SASRecSource.path": "The file.",
-    "SASRecSource.items": "A side table of items.",
-    "GlobalTime.validation": "Length of the validation part, just before the test part.",
-    "GlobalTime.test": "Length of the test part, at the end of the log.",
-    "LeaveLastOut.view": "The events that count as a user's last ones.",
-    "PretrainConfig.model": "What the model is.",
-    "PretrainConfig.training": "How it is trained; counting models ignore it.",
-    "SASRecConfig.width": "Width of states and item vectors; a multiple of `heads`.",
-    "SASRecConfig.layers": "Transformer layers.",
-    "SASRecConfig.heads": "Attention heads.",
-    "SASRecConfig.dropout": "Share of activations dropped in training, where sublayers join the residual stream.",
-    "PopularConfig.view": "The events it counts.",
-    "RecentlyPopularConfig.view": "The events it counts.",
-    "RecentlyPopularConfig.window": "How far back it counts, from the last event before the request.",
-    "TrainingConfig.epochs": "The most passes over the training part.",
-    "TrainingConfig.tokens_per_batch": "Events in a batch, padding included.",
-    "TrainingConfig.learning_rate": "The peak of the schedule: linear warm-up, then a cosine down to a tenth.",
-    "TrainingConfig.weight_decay": "AdamW's, on matrices; biases, norms and embeddings have none.",
-    "TrainingConfig.warmup_steps": "Steps of warm-up, at most a tenth of all steps.",
-    "TrainingConfig.gradient_clip": "The largest norm of a gradient.",
-    "TrainingConfig.seed": "Of initialisation, dropout and the order of batches.",
-    "EvaluateConfig.k": "The lengths of list at which metrics are computed; the first is the one that is shown.",
-    "EvaluateConfig.events": "All of a user's targets, or those of the first request of the test part.",
-    "EvaluateConfig.bootstrap_samples": "Resamples of users behind each interval.",
-    "ServeConfig.host": "The address it listens on; `0.0.0.0` for every interface.",
-}
-
 
 def configuration_page(project: type[Config]) -> str:
     """The reference of every key, walked from the model of a whole project."""
@@ -205,10 +142,10 @@ def slug(heading: str) -> str:
 def _meaning(model: type[Config], name: str) -> str:
     key = f"{model.__name__}.{name}"
     written = _attribute_docstrings(model).get(name)
-    if name == "kind" and written is None and key not in _MEANINGS:
+    if name == "kind" and written is None:
         return "Which one it is."
-    assert (written is None) != (key not in _MEANINGS), f"{key}: give it a docstring, or a meaning here, and not both"
-    return " ".join((written or _MEANINGS[key]).split())
+    assert written is not None, f"{key}: give the attribute a docstring that says what it means"
+    return " ".join(written.split())
 
 
 @cache

@@ -18,33 +18,34 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 File = Annotated[Path, typer.Argument(help="the project's TOML file")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; repeatable")]
 
 
-def _stages(file: Path, overrides: list[str] | None, only: str | None, until: str) -> None:
+def _stages(file: Path, overrides: list[str] | None, *, only: str | None = None, until: str | None = None) -> None:
     from rich.console import Console
 
     from upnext.commands.project import load_project
     from upnext.commands.run import run_stages
 
-    run_stages(load_project(file, overrides or []), only, until, Console())
+    run_stages(load_project(file, overrides or []), Console(), only=only, until=until)
 
 
 @app.command()
 def run(
     file: File,
     overrides: Set = None,
-    until: Annotated[str, typer.Option(metavar="STAGE", help="the last stage to run")] = "serve",
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="the last stage to run")] = None,
 ) -> None:
     """Run every stage: simulate, prepare, pretrain, evaluate, publish, serve. What is up to date is skipped."""
     from upnext.commands.run import STAGES
 
-    if until not in STAGES:
+    if until is not None and until not in STAGES:
         raise typer.BadParameter(f"{until!r} is no stage; choose one of {', '.join(STAGES)}", param_hint="--until")
-    _stages(file, overrides, None, until)
+    _stages(file, overrides, until=until)
 
 
 @app.command()
@@ -57,7 +58,7 @@ def simulate(
     if out is None:
         if file is None:
             raise typer.BadParameter("give a project's TOML file, or a folder with --out")
-        _stages(file, overrides, "simulate", "simulate")
+        _stages(file, overrides, only="simulate")
         return
     from upnext.commands.simulate import into_folder, settings_of
 
@@ -68,31 +69,31 @@ def simulate(
 @app.command()
 def prepare(file: File, overrides: Set = None) -> None:
     """Source files -> event log, vocabularies, split, audit."""
-    _stages(file, overrides, "prepare", "prepare")
+    _stages(file, overrides, only="prepare")
 
 
 @app.command()
 def pretrain(file: File, overrides: Set = None) -> None:
     """Event log -> models."""
-    _stages(file, overrides, "pretrain", "pretrain")
+    _stages(file, overrides, only="pretrain")
 
 
 @app.command()
 def evaluate(file: File, overrides: Set = None) -> None:
     """Models -> report."""
-    _stages(file, overrides, "evaluate", "evaluate")
+    _stages(file, overrides, only="evaluate")
 
 
 @app.command()
 def publish(file: File, overrides: Set = None) -> None:
     """Models -> release."""
-    _stages(file, overrides, "publish", "publish")
+    _stages(file, overrides, only="publish")
 
 
 @app.command()
 def serve(file: File, overrides: Set = None) -> None:
     """Release -> HTTP service and page."""
-    _stages(file, overrides, "serve", "serve")
+    _stages(file, overrides, only="serve")
 
 
 @app.command()

@@ -259,3 +259,25 @@ def test_the_installed_command_reports_a_user_error_with_exit_code_2(project):
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: --set nonsense: write key=value")
+
+
+def test_a_stage_that_the_project_lacks_is_refused(project):
+    for arguments in (["run", project, "--until", "simulate"], ["simulate", project]):
+        done = upnext(*arguments)
+        assert done.returncode == 2
+        assert "no table [simulate]" in done.stderr
+    assert not (project.parent / "work").exists()
+    assert "is no stage" in upnext("run", project, "--until", "nonsense").stderr
+
+
+def test_views_follow_the_models(project):
+    text = project.read_text().replace('[evaluate]\nview = "watched"', "[evaluate]")
+    project.write_text(text.replace('popular = "popular"\nview = "watched"', 'popular = "popular"'))
+    assert text != project.read_text()
+    succeed("run", project, "--until", "publish")
+    report = Workspace(project.parent / "work").current("report").folder / "report.md"
+    assert "events of the view 'watched'" in report.read_text()
+    done = upnext("run", project, "--until", "evaluate", "--set", "pretrain.popular.model.view=all")
+    assert done.returncode == 2
+    assert "the models read different views" in done.stderr
+    assert "evaluate.view" in done.stderr

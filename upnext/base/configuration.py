@@ -45,7 +45,7 @@ def digest(value: Any) -> str:
 
 
 def read_toml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a TOML file and apply `key=value` overrides, such as `pretrain.sasrec.width=128`.
+    """Read a TOML file and apply `key=value` overrides, such as `pretrain.sasrec.model.width=128`.
 
     Raises:   BadConfig: no such file, no TOML, or an override that is not `key=value`.
     """
@@ -69,7 +69,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     """
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise BadConfig(f"--set {override}: write key=value, such as --set pretrain.sasrec.width=128")
+        raise BadConfig(f"--set {override}: write key=value, such as --set pretrain.sasrec.model.width=128")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -91,12 +91,12 @@ def parse_config(kind: type[AnyConfig], data: Any, where: str) -> AnyConfig:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        lines = [_problem(kind, problem) for problem in error.errors()]
+        lines = [_problem(kind, data, problem) for problem in error.errors()]
         raise BadConfig(f"{where}: " + "; ".join(lines)) from None
 
 
-def _problem(kind: type[Config], problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "the file"
+def _problem(kind: type[Config], data: Any, problem: Any) -> str:
+    key = _key(data, problem["loc"]) or "the file"
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key!r}; {_allowed_keys(kind, problem['loc'])}"
     if problem["type"] == "missing":
@@ -104,6 +104,17 @@ def _problem(kind: type[Config], problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
     return f"{key}: {message}{shown}"
+
+
+def _key(data: Any, location: Sequence[int | str]) -> str:
+    """The key as the file spells it: a location also holds the kinds of tables, which are no part of a key."""
+    parts = []
+    for number, part in enumerate(location, 1):
+        is_there = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
+        if is_there or number == len(location):
+            parts.append(str(part))
+        data = data[part] if is_there else data
+    return ".".join(parts)
 
 
 def _allowed_keys(kind: type[Config], location: Sequence[int | str]) -> str:

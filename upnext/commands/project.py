@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from upnext.base.artifacts import Workspace
 from upnext.base.configuration import Config, parse_config, read_toml
@@ -25,12 +25,17 @@ class Project(Config):
     workspace: Path
     """The folder for everything that is made; relative to the current directory."""
     simulate: SimulationConfig | None = None
+    """The synthetic service, if the project has one."""
     prepare: PrepareConfig
-    pretrain: dict[str, PretrainConfig]
+    """The source of the log, its views, and the split."""
+    pretrain: Annotated[dict[str, PretrainConfig], Field(min_length=1)]
     """The models, by the names the other stages use."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """The protocol."""
     publish: ReleaseSettings | None = None
+    """The release. Without this table the run ends with the report."""
     serve: ServeConfig = ServeConfig()
+    """The address."""
 
     @field_validator("pretrain")
     @classmethod

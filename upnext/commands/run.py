@@ -3,6 +3,8 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from upnext.base.artifacts import Artifact
+from upnext.base.errors import BadConfig
 from upnext.commands import simulate
 from upnext.commands.project import Project
 from upnext.pipeline import evaluate, prepare, pretrain, publish, serve
@@ -20,43 +23,51 @@ __all__ = ["STAGES", "run_stages"]
 STAGES = ("simulate", "prepare", "pretrain", "evaluate", "publish", "serve")
 
 
-def run_stages(project: Project, only: str | None, until: str, console: Console) -> None:
-    """Run the stages up to `until`, or only one of them, saying what each made."""
-    for stage, label, make in _steps(project, console):
-        if only is None or stage == only:
-            start = time.perf_counter()
-            artifact = make()
-            seconds = time.perf_counter() - start
-            console.print(f"[bold]{label}[/bold]  {escape(str(artifact.folder))}  [dim]{seconds:.1f} s[/dim]")
-            _show(stage, artifact, console)
-        if stage == until and not _has_more_models(project, stage, label):
+def run_stages(project: Project, console: Console, *, only: str | None = None, until: str | None = None) -> None:
+    """Run the stages, all of them or up to `until`, or only one, saying what each made.
+
+    Raises:   BadConfig: the project has no such stage.
+    """
+    steps = list(_steps(project, console))
+    wanted = only or until or steps[-1].stage
+    if wanted not in {step.stage for step in steps}:
+        table = "simulate" if wanted == "simulate" else "publish"
+        raise BadConfig(f"this project has no stage {wanted!r}: its file has no table [{table}]; add one")
+    for step in steps:
+        if STAGES.index(step.stage) > STAGES.index(wanted):
             break
+        if only is None or step.stage == only:
+            start = time.perf_counter()
+            artifact = step.make()
+            seconds = time.perf_counter() - start
+            console.print(f"[bold]{step.label}[/bold]  {escape(str(artifact.folder))}  [dim]{seconds:.1f} s[/dim]")
+            _show(step.stage, artifact, console)
 
 
-def _steps(project: Project, console: Console) -> Iterator[tuple[str, str, Callable[[], Artifact]]]:
+@dataclass(frozen=True)
+class _Step:
+    """One thing to make: a stage, or one model of a stage."""
+
+    stage: str
+    label: str
+    make: Callable[[], Artifact]
+
+
+def _steps(project: Project, console: Console) -> Iterator[_Step]:
     workspace = project.opened()
     if project.simulate is not None:
-        config = project.simulate
-        yield "simulate", "simulate", lambda: simulate.into_workspace(config, workspace)
-    yield "prepare", "prepare", lambda: prepare.run(project.prepare, workspace)
+        yield _Step("simulate", "simulate", partial(simulate.into_workspace, project.simulate, workspace))
+    yield _Step("prepare", "prepare", partial(prepare.run, project.prepare, workspace))
     for name, settings in project.pretrain.items():
-        yield "pretrain", f"pretrain {name}", lambda n=name, s=settings: pretrain.run(s, workspace, n)  # type: ignore[misc]
-    yield "evaluate", "evaluate", lambda: evaluate.run(project.evaluate, workspace, list(project.pretrain))
+        yield _Step("pretrain", f"pretrain {name}", partial(pretrain.run, settings, workspace, name))
+    yield _Step("evaluate", "evaluate", partial(evaluate.run, project.evaluate, workspace, list(project.pretrain)))
     if project.publish is not None:
-        release = project.publish
-        yield "publish", "publish", lambda: publish.run(release, workspace)
-        yield (
-            "serve",
-            "serve",
-            lambda: serve.run(project.serve, workspace, lambda url: _announce(project, url, console)),
-        )
+        announce = partial(_announce, project, console)
+        yield _Step("publish", "publish", partial(publish.run, project.publish, workspace))
+        yield _Step("serve", "serve", partial(serve.run, project.serve, workspace, announce))
 
 
-def _has_more_models(project: Project, stage: str, label: str) -> bool:
-    return stage == "pretrain" and label != f"pretrain {list(project.pretrain)[-1]}"
-
-
-def _announce(project: Project, address: str, console: Console) -> None:
+def _announce(project: Project, console: Console, address: str) -> None:
     report = project.workspace / "current" / "report"
     console.print(f"\n[bold]page[/bold]    {address}")
     if report.is_file():

@@ -36,7 +36,9 @@ class GlobalTime(Config):
     gap: Annotated[Duration, Field(ge=0)] = 0
     """Events of the gap are neither trained nor evaluated."""
     validation: Annotated[Duration, Field(gt=0)] = 86_400_000
+    """Length of the validation part, just before the test part."""
     test: Annotated[Duration, Field(gt=0)] = 86_400_000
+    """Length of the test part, at the end of the log."""
 
 
 class LeaveLastOut(Config):
@@ -44,6 +46,7 @@ class LeaveLastOut(Config):
 
     kind: Literal["leave_last_out"] = "leave_last_out"
     view: str = ALL
+    """The events that count as a user's last ones."""
 
 
 Split = Annotated[GlobalTime | LeaveLastOut, Field(discriminator="kind")]

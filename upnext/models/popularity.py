@@ -26,6 +26,7 @@ class PopularConfig(Config):
 
     kind: Literal["popular"] = "popular"
     view: str = ALL
+    """The events it counts."""
 
 
 class RecentlyPopularConfig(Config):
@@ -33,7 +34,9 @@ class RecentlyPopularConfig(Config):
 
     kind: Literal["recently_popular"] = "recently_popular"
     view: str = ALL
+    """The events it counts."""
     window: Annotated[Duration, Field(gt=0)] = 86_400_000
+    """How far back it counts, from the last event before the request."""
 
 
 class _Counting:

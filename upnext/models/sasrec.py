@@ -27,11 +27,15 @@ class SASRecConfig(Config):
     view: str = ALL
     """The events it reads and predicts."""
     width: Annotated[int, Field(ge=1)] = 64
+    """Width of states and item vectors; a multiple of `heads`."""
     layers: Annotated[int, Field(ge=1)] = 2
+    """Transformer layers."""
     heads: Annotated[int, Field(ge=1)] = 1
+    """Attention heads."""
     max_length: Annotated[int, Field(ge=1)] = 100
     """The longest history it reads, in events of its view."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of activations dropped in training, where sublayers join the residual stream."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "SASRecConfig":

@@ -1,7 +1,8 @@
 """Evaluate: models -> report. The whole catalogue is ranked at every test moment, as the server would."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,7 +14,6 @@ from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
 from upnext.base.ids import FIRST
 from upnext.base.schema import context_column
-from upnext.base.views import ALL
 from upnext.evaluation.cases import Cases, find_cases
 from upnext.evaluation.ranking import Histories, Ranking, Scores, rank_cases, retriever_scores
 from upnext.evaluation.render import write_report
@@ -34,42 +34,52 @@ __all__ = ["EvaluateConfig", "run"]
 class EvaluateConfig(Config):
     """The protocol: what counts as a target, what a model may look at, and which figures are computed."""
 
-    view: str = ALL
-    """The events to predict."""
+    view: str | None = None
+    """The events to predict. Unset: the view that the models read."""
     k: list[Annotated[int, Field(ge=1)]] = [10, 50]
+    """The lengths of list at which metrics are computed; the first is the one that is shown."""
     history: Literal["rolling", "frozen"] = "rolling"
     """Rolling: everything before the request. Frozen: everything before the test part begins."""
     events: Literal["all", "first"] = "all"
+    """All of a user's targets, or those of the first request of the test part."""
     remove_history: bool | None = None
     """Remove items of the history from the ranking. Unset: on for leave-last-out, off for a split by time."""
     bootstrap_samples: Annotated[int, Field(ge=10)] = 1000
+    """Resamples of users behind each interval."""
 
 
 def run(config: EvaluateConfig, workspace: Workspace, models: Sequence[str]) -> Artifact:
     """Evaluate models by name, side by side; an up to date report is found, not computed again."""
     parents = [workspace.current("log"), *(workspace.current(f"model-{name}") for name in models)]
+    view = config.view or _common_view(dict(zip(models, parents[1:], strict=True)))
+    config = config.model_copy(update={"view": view})
     settings = config.model_dump(mode="json") | {"models": list(models)}
-    return workspace.ensure(
-        "report", "report", settings, parents, lambda draft: _evaluate(config, workspace, models, draft)
-    )
+    return workspace.ensure("report", "report", settings, parents, partial(_evaluate, config, view, workspace, models))
 
 
-def _evaluate(config: EvaluateConfig, workspace: Workspace, models: Sequence[str], draft: Draft) -> None:
+def _common_view(models: Mapping[str, Artifact]) -> str:
+    views = {name: str(artifact.manifest["config"]["model"]["view"]) for name, artifact in models.items()}
+    if len(set(views.values())) != 1:
+        raise BadConfig(f"the models read different views, {views}: say with evaluate.view which events to predict")
+    return next(iter(views.values()))
+
+
+def _evaluate(config: EvaluateConfig, view: str, workspace: Workspace, models: Sequence[str], draft: Draft) -> None:
     artifact = workspace.current("log")
     log, part = EventLog.open(artifact.folder / "log"), np.load(artifact.folder / "split.npy")
     facts = artifact.manifest["metrics"]
     V, by_time = int(facts["num_dense_items"]), facts["split"]["kind"] == "global_time"
     if config.history == "frozen" and not by_time:
         raise BadConfig('evaluate.history = "frozen" needs a split by time; leave-last-out has one target per user')
-    cases = find_cases(log, part, TEST, config.view, history=config.history, events=config.events)
+    cases = find_cases(log, part, TEST, view, history=config.history, events=config.events)
     if not len(cases):
-        raise BadConfig(f"the test part holds no event of the view {config.view!r}; choose another, or a longer test")
+        raise BadConfig(f"the test part holds no event of the view {view!r}; choose another, or a longer test")
     removed = (not by_time) if config.remove_history is None else config.remove_history
-    histories = Histories(log, config.view)
+    histories = Histories(log, view)
     treatments = (removed, not removed) if _repeats(log, part, histories) else (removed,)
     trained = np.bincount(log.rows.item[part == TRAIN], minlength=V)
 
-    subjects = {name: _model_scores(workspace, name, config, log, part, cases, V) for name in models}
+    subjects = {name: _model_scores(workspace, name, log, part, cases, V) for name in models}
     if artifact.manifest["parents"]:
         subjects["oracle"] = _oracle_scores(workspace, artifact, log, cases, V), 1
     rows: list[dict[str, Any]] = []
@@ -97,17 +107,11 @@ def _evaluate(config: EvaluateConfig, workspace: Workspace, models: Sequence[str
 
 
 def _model_scores(
-    workspace: Workspace,
-    name: str,
-    config: EvaluateConfig,
-    log: EventLog,
-    part: NDArray[np.int8],
-    cases: Cases,
-    num_items: int,
+    workspace: Workspace, name: str, log: EventLog, part: NDArray[np.int8], cases: Cases, num_items: int
 ) -> tuple[Scores, int]:
     """A model's scores, and the longest history it reads."""
     model = load_model(workspace.current(f"model-{name}").folder)
-    if isinstance(model, RecentlyPopular) and config.history == "rolling":
+    if isinstance(model, RecentlyPopular):  # it counts only what lies before each request
         rows, events = log.in_view(model.view)
         later = part[rows] != TRAIN
         model.observe(events.item[later], events.time_ms[later])

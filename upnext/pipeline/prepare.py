@@ -49,7 +49,9 @@ class PrepareConfig(Config):
     """Where the log comes from, what its views are, and how it is split."""
 
     source: Annotated[AnySource | SimulatedSource, Field(discriminator="kind")]
+    """Where events come from."""
     split: Split = GlobalTime()
+    """Which events train, validate and test."""
     views: dict[str, str] = {}
     """Named selections of events, added to those the source proposes: `watched = "played >= 0.5"`."""
     request_safe: bool | None = None

@@ -1,10 +1,14 @@
 """Pretrain: event log -> model. Neural models are trained; counting models are counted."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.batches import Events, SequenceBatch
@@ -28,8 +32,10 @@ class PretrainConfig(Config):
     """One model: what it is and, if it is trained by gradients, how."""
 
     model: ModelConfig
+    """What the model is."""
     training: TrainingConfig = TrainingConfig()
-    validation_cases: int = 2000
+    """How it is trained; counting models ignore it."""
+    validation_cases: Annotated[int, Field(ge=1)] = 2000
     """How many validation cases the early stopping looks at, drawn once."""
 
 
@@ -38,63 +44,60 @@ def run(config: PretrainConfig, workspace: Workspace, name: str) -> Artifact:
     parent = workspace.current("log")
 
     def write(draft: Draft) -> None:
-        log = EventLog.open(parent.folder / "log")
-        part = np.load(parent.folder / "split.npy")
-        num_items = int(parent.manifest["metrics"]["num_dense_items"])
-        save_model(_fit(config, log, part, num_items, draft, name), draft.folder)
+        log, part = EventLog.open(parent.folder / "log"), np.load(parent.folder / "split.npy")
+        save_model(_fit(config, parent.manifest["metrics"], log, part, draft, name), draft.folder)
         draft.schema = log.schema.digest()
 
     return workspace.ensure(f"model-{name}", "model", config.model_dump(mode="json"), [parent], write)
 
 
 def _fit(
-    config: PretrainConfig, log: EventLog, part: NDArray[np.int8], num_items: int, draft: Draft, name: str
+    config: PretrainConfig, facts: dict[str, Any], log: EventLog, part: NDArray[np.int8], draft: Draft, name: str
 ) -> AnyModel:
     rows, events = log.in_view(config.model.view)
-    trained_rows = part[rows] == TRAIN
-    items, times_ms = events.item[trained_rows], events.time_ms[trained_rows]
+    is_trained = part[rows] == TRAIN
+    rows, events = rows[is_trained], events.take(is_trained)
+    num_items = int(facts["num_dense_items"])
     match config.model:
         case PopularConfig():
-            return Popular.fit(config.model, items, num_items)
+            return Popular.fit(config.model, events.item, num_items)
         case RecentlyPopularConfig():
             if not log.schema.has_times:
                 raise BadConfig(f"pretrain.{name}: recently_popular needs times; this log has only an order: remove it")
-            return RecentlyPopular(config.model, items, times_ms, np.zeros(num_items, np.int64))
+            return RecentlyPopular(config.model, events.item, events.time_ms, np.zeros(num_items, np.int64))
         case SASRecConfig():
             torch.manual_seed(config.training.seed)
-            trained = torch.from_numpy(np.bincount(items, minlength=num_items) > 0)
+            trained = torch.from_numpy(np.bincount(events.item, minlength=num_items) > 0)
             model = SASRec(config.model, trained)
-            _train(model, config, log, part, events.take(trained_rows), rows[trained_rows], draft, name)
+            chunks = Chunks.cut(events.without_columns(), np.searchsorted(rows, log.offsets), model.max_length)
+            validate = _validation(model, config, log, part, facts["split"]["kind"] == "leave_last_out")
+            objective = NextItemPrediction(model)
+            result = train(model, objective, chunks, validate, config.training, draft.folder, label=name)
+            draft.metrics |= asdict(result) | {"parameters": sum(p.numel() for p in model.parameters())}
             return model
 
 
-def _train(
-    model: SASRec,
-    config: PretrainConfig,
-    log: EventLog,
-    part: NDArray[np.int8],
-    events: Events,
-    rows: NDArray[np.int64],
-    draft: Draft,
-    name: str,
-) -> None:
-    chunks = Chunks.cut(events.without_columns(), np.searchsorted(rows, log.offsets), model.max_length)
+def _validation(
+    model: SASRec, config: PretrainConfig, log: EventLog, part: NDArray[np.int8], removes_history: bool
+) -> Callable[[], dict[str, float]]:
+    """What early stopping looks at: the metric that `evaluate` reports, on cases of the validation part."""
     cases = find_cases(log, part, VALIDATION, model.view)
     chosen = np.random.default_rng(0).permutation(len(cases))[: config.validation_cases]
     cases = cases.take(np.sort(chosen))
     if not len(cases):
         raise BadConfig("the validation part holds no event of the model's view; make prepare.split.validation longer")
-    histories = Histories(log, model.view)
-    scores = retriever_scores(model, log, cases, len(model.trained))
-
-    def validate() -> dict[str, float]:
-        (ranking,) = rank_cases(
-            scores, cases, histories, len(model.trained), k=10, remove_history=(False,), max_length=model.max_length
-        )
-        return {"ndcg@10": float(ndcg(ranking.ranks, cases.case, len(cases), 10).mean())}
-
-    result = train(model, NextItemPrediction(model), chunks, validate, config.training, draft.folder, label=name)
-    draft.metrics |= asdict(result) | {"parameters": sum(p.numel() for p in model.parameters())}
+    num_items = len(model.trained)
+    rank = partial(
+        rank_cases,
+        retriever_scores(model, log, cases, num_items),
+        cases,
+        Histories(log, model.view),
+        num_items,
+        k=10,
+        remove_history=(removes_history,),
+        max_length=model.max_length,
+    )
+    return lambda: {"ndcg@10": float(ndcg(rank()[0].ranks, cases.case, len(cases), 10).mean())}
 
 
 @dataclass(frozen=True)

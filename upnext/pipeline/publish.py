@@ -72,7 +72,8 @@ def _write_histories(log: EventLog, users: Vocabulary, draft: Draft) -> None:
 
 
 def _check(config: ReleaseSettings, log: EventLog) -> None:
-    log.in_view(config.view)  # raises for an unknown view
+    if config.view is not None:
+        log.in_view(config.view)  # raises for an unknown view
     if config.hide is not None:
         log.schema.select(config.hide, log.rows.columns)
     for action, feedback in config.actions.items():

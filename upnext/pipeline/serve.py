@@ -20,6 +20,7 @@ class ServeConfig(Config):
     """Where the service listens, and what it may use."""
 
     host: str = "127.0.0.1"
+    """The address it listens on; `0.0.0.0` for every interface."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes any free port."""
     threads: Annotated[int, Field(ge=1)] = 1

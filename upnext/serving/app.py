@@ -64,8 +64,9 @@ def _service(request: AnyRequest) -> Service:
 def _id_in_path(request: AnyRequest, before: str, after: str = "") -> str:
     """The id between two parts of the path, read before it was decoded: an id may hold an encoded slash."""
     path = request.scope["raw_path"].decode("latin-1").partition("?")[0]  # some servers leave the query there
-    encoded = path.partition(before)[2].removesuffix("/").removesuffix(after)
-    if "/" in encoded:
+    rest = path.partition(before)[2].removesuffix("/")
+    encoded = rest.removesuffix(after)
+    if "/" in encoded or not rest.endswith(after):
         raise NotFound(f"nothing is served at {shown(unquote(path))}; write / in an id as %2F, or see /schema")
     return unquote(encoded)
 
@@ -208,7 +209,7 @@ async def history(request: AnyRequest, limit: Annotated[int, QueryParameter(ge=1
     ((past, is_live),) = service.histories.read([user])
     # What was shown but not chosen is no history to a person; what was posted here always is. Items that were posted
     # under an earlier release may have left the catalogue since.
-    is_chosen = np.ones(len(past), np.bool_) if release.settings.view == ALL else past.views[release.settings.view]
+    is_chosen = np.ones(len(past), np.bool_) if release.view == ALL else past.views[release.view]
     rows = np.flatnonzero((is_chosen | is_live) & (past.item >= FIRST))
     return {
         "user_id": user,

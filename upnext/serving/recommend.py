@@ -118,7 +118,7 @@ def _allowed(release: Release, past: Events) -> NDArray[np.bool_]:
     allowed = np.ones(len(release.catalogue), bool)
     allowed[:FIRST] = False
     if settings.exclude_history:
-        allowed[_in_view(past, settings.view).item] = False
+        allowed[_in_view(past, release.view).item] = False
     if settings.hide is not None:
         allowed[past.item[release.schema.select(settings.hide, past.columns)]] = False
     return allowed
@@ -180,7 +180,7 @@ def _page(
     scores: NDArray[np.float32],
     popular: tuple[NDArray[np.int64], NDArray[np.float32]] | None,
 ) -> Page:
-    count = len(_in_view(past, release.settings.view))
+    count = len(_in_view(past, release.view))
     retriever = release.settings.retriever
     chosen = f"Ranked by {retriever} from {count} event{'' if count == 1 else 's'}"
     reason = chosen if count else f"Nothing known yet: what {retriever} expects of a new visitor"

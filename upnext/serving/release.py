@@ -20,7 +20,6 @@ from upnext.base.configuration import Config, parse_config
 from upnext.base.errors import BadArtifact
 from upnext.base.protocols import Index, VectorRetriever
 from upnext.base.schema import Schema
-from upnext.base.views import ALL
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
 from upnext.index.exact import ExactIndex
@@ -39,8 +38,9 @@ class ReleaseSettings(Config):
     """The model that chooses what a user is shown, by its name in [pretrain]."""
     popular: str | None = None
     """The model behind the row "Popular now", if there is to be one."""
-    view: str = ALL
-    """The events that count as chosen: their items are not recommended again, and `reason` counts them."""
+    view: str | None = None
+    """The events that count as chosen: their items are not recommended again, and `reason` counts them. Unset: the
+    view that the retriever reads."""
     exclude_history: bool = True
     """Never recommend what the user chose before; switch it off where people repeat items."""
     hide: str | None = None
@@ -64,6 +64,11 @@ class Release:
     """Answers `top_k` for a retriever whose score is a dot product; None for others."""
     popular: AnyModel | None
     histories: LmdbStore
+
+    @property
+    def view(self) -> str:
+        """The events that count as chosen."""
+        return self.settings.view or self.retriever.view
 
     @classmethod
     def load(cls, folder: Path) -> "Release":

@@ -24,13 +24,19 @@ class SimulationConfig(Config):
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
+    """Another seed, another service."""
     num_users: Annotated[int, Field(ge=1, le=1_000_000)] = 4000
+    """Users in the log."""
     num_items: Annotated[int, Field(ge=60, le=100_000)] = 2000
+    """Titles in the catalogue."""
     num_events: Annotated[int, Field(ge=1)] = 400_000
     """Rows of the log, to within one list: organic plays, and every item of every list shown."""
     days: Annotated[int, Field(ge=2, le=366)] = 28
+    """Length of the period."""
     start: str = "2025-01-06T00:00:00Z"
+    """Its first midnight, in UTC."""
     list_length: Annotated[int, Field(ge=1, le=50)] = 10
+    """Titles in a list that is shown; needs five times as many titles."""
     organic_share: _Share = 0.4
     """Share of the log's rows that are organic plays."""
     new_item_share: Annotated[float, Field(ge=0.0, le=0.5)] = 0.15
@@ -38,6 +44,7 @@ class SimulationConfig(Config):
     new_user_share: Annotated[float, Field(ge=0.0, le=0.9)] = 0.2
     """Share of users who join during the period."""
     taste_strength: _Strength = 10.0
+    """How much taste decides."""
     series_strength: _Strength = 3.25
     """How much a later part loses by itself; having watched the part before it gives back twice as much."""
     long_range_strength: _Strength = 3.0

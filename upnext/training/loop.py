@@ -34,14 +34,21 @@ class TrainingConfig(Config):
     """How long, how fast, and when to stop."""
 
     epochs: Annotated[int, Field(ge=1)] = 20
+    """The most passes over the training part."""
     patience: Annotated[int, Field(ge=1)] = 3
     """Stop after this many epochs without a better validation metric."""
     tokens_per_batch: Annotated[int, Field(ge=1)] = 6400
+    """Events in a batch, padding included."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """The peak of the schedule: linear warm-up, then a cosine down to a tenth."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW's, on matrices; biases, norms and embeddings have none."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Steps of warm-up, at most a tenth of all steps."""
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    """The largest norm of a gradient."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of initialisation, dropout and the order of batches."""
 
 
 class TrainingData(Protocol):

@@ -48,6 +48,7 @@ class MovieLensSource(Config):
 
     kind: Literal["movielens"]
     path: str
+    """The folder."""
     variant: Variant | None = None
     """By default told by the files: u.data is 100k, ratings.dat is 1m, ml1m_ratings_ordered.csv is 1m-ordered
     (original ids and ratings with each user's order, but no times)."""

@@ -21,6 +21,7 @@ class MovieTweetingsSource(Config):
 
     kind: Literal["movietweetings"]
     path: str
+    """The folder."""
 
 
 def read(config: MovieTweetingsSource) -> RawLog:

@@ -20,7 +20,9 @@ class SASRecSource(Config):
 
     kind: Literal["sasrec"]
     path: str
+    """The file."""
     items: ItemTable | None = None
+    """A side table of items."""
 
 
 def read(config: SASRecSource) -> RawLog:

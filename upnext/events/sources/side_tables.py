@@ -30,14 +30,19 @@ class ItemTable(Config):
     """A table with one row per item. Columns that are not named here are kept under their own names."""
 
     path: Path
+    """A file, a glob, or a list of them."""
     format: Format | None = None
+    """As for the events."""
     separator: Separator | None = None
+    """As for the events."""
     item: str
+    """The column of item ids; each id once."""
     title: str | None = None
     """The column of titles; where it is not given, a column called `title`."""
     genres: str | None = None
     """A list column, or text with a separator; where it is not given, a column called `genres`."""
     genre_separator: Annotated[str, Field(min_length=1)] = "|"
+    """Between genres in text."""
     collection: str | None = None
     """What a page groups items by; where it is not given, a column called `collection`."""
 
@@ -46,9 +51,13 @@ class UserTable(Config):
     """A table with one row per user. Its other columns are kept under their own names."""
 
     path: Path
+    """A file, a glob, or a list of them."""
     format: Format | None = None
+    """As for the events."""
     separator: Separator | None = None
+    """As for the events."""
     user: str
+    """The column of user ids; each id once."""
 
 
 def read_items(config: ItemTable, events: Column, event_ids: pl.Series) -> tuple[pl.Series, pl.DataFrame]:

@@ -47,6 +47,7 @@ class ContextColumn(Config):
     column: str
     """By default the context's own name."""
     kind: ContextKind
+    """What its values are."""
 
 
 class FeedbackColumn(Config):
@@ -55,6 +56,7 @@ class FeedbackColumn(Config):
     column: str
     """By default the feedback's own name."""
     kind: FeedbackKind
+    """0 or 1; a share from 0 to 1; or an amount from 0."""
 
 
 class TableSource(Config):
@@ -66,20 +68,27 @@ class TableSource(Config):
     format: Format | None = None
     """By default what the name ends in: .csv, .txt, .tsv, .jsonl, .ndjson, .parquet; text also with .gz."""
     separator: Separator | None = None
+    """Of text files; unset: a tab for .tsv (and .txt with tabs), else a comma."""
     user: str
+    """The column of user ids: integers or text, never floats."""
     item: str
+    """The column of item ids: integers or text, never floats."""
     time: str | None = None
     """Without it the log has an order, but no times."""
     time_unit: TimeUnit | None = None
     """Needed where the times are numbers or text. Times without a zone are UTC."""
     request: str | None = None
+    """The column that says which rows were shown together; empty where a row belongs to none."""
     position: str | None = None
+    """The column of places within a request, from 0."""
     contexts: dict[str, ContextColumn] = Field(default_factory=dict)
     """name = "kind", name = { column, kind }, or a list of names, all categorical."""
     feedback: dict[str, FeedbackColumn] = Field(default_factory=dict)
     """name = "kind", name = { column, kind }, or a list of names, all binary."""
     items: ItemTable | None = None
+    """A side table of items."""
     users: UserTable | None = None
+    """A side table of users; it is checked, and no stage reads it yet."""
 
     @field_validator("contexts", mode="before")
     @classmethod
