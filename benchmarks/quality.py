@@ -10,7 +10,6 @@ import argparse
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +26,26 @@ def main() -> None:
     """Run each configuration and write its rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configurations", nargs="+", type=Path)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     arguments = parser.parse_args()
     console = Console()
     for file in arguments.configurations:
-        project = load_project(file, arguments.overrides)
+        project = load_project(file)
         run_stages(project, console, until="evaluate")
-        write_rows(file, project, arguments.overrides, console)
+        write_rows(file, project, console)
 
 
-def write_rows(file: Path, project: Project, overrides: Sequence[str], console: Console) -> None:
+def write_rows(file: Path, project: Project, console: Console) -> None:
     """Turn the current report of a project into result rows."""
     workspace = project.opened()
-    report, log = workspace.current("report"), workspace.current("log")
+    report, log = workspace.current("report", "report"), workspace.current("log", "log")
     split = log.manifest["metrics"]["split"]
     known = {
         "benchmark": "quality",
         "dataset": file.stem if project.simulate is None else "simulated",
         "variant": file.stem,
-        "command": " ".join(["python benchmarks/quality.py", str(file), *(f"--set {text}" for text in overrides)]),
-        "commit": git("rev-parse", "--short", "HEAD") + ("+changes" if git("status", "--porcelain", "upnext") else ""),
+        "command": f"python benchmarks/quality.py {file}",
+        "commit": git("rev-parse", "--short", "HEAD")
+        + ("+changes" if git("status", "--porcelain", "upnext", str(file)) else ""),
         "machine": machine(),
     }
     rows = [known | _row(project, row, split) for row in json.loads((report.folder / "metrics.json").read_text())]
@@ -63,7 +62,7 @@ def _row(project: Project, row: dict[str, Any], split: dict[str, Any]) -> dict[s
     if row["model"] in project.pretrain:
         config = project.pretrain[row["model"]]
         settings = config.model_dump(mode="json")
-        metrics = project.opened().current(f"model-{row['model']}").manifest["metrics"]
+        metrics = project.opened().current(f"model-{row['model']}", "model").manifest["metrics"]
         minutes = round(metrics["seconds"] / 60, 2) if "seconds" in metrics else None
     kept = {name: row[name] for name in ("model", "metric", "k", "value", "low", "high")}
     return kept | {"protocol": protocol, "settings": settings, "seeds": seeds, "minutes": minutes}
@@ -73,7 +72,8 @@ def machine() -> str:
     """The processor, its threads and the versions that matter."""
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     processor = names[0].split(":", 1)[1].strip() if names else platform.processor()
-    threads = f"{torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    threads = f"{count} thread{'' if count == 1 else 's'}"
     return f"{processor}, {threads}, Python {platform.python_version()}, torch {torch.__version__}"
 
 

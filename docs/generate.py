@@ -307,7 +307,7 @@ class Group:
         keys = ("command", "commit", "machine", "seeds")
         ways = dict.fromkeys(tuple(row.get(key) for key in keys) for row in self.rows)
         return [
-            f"* `{command}`, commit {commit or 'unknown'}, {machine}, {seeds} seed{'' if seeds == 1 else 's'}"
+            f"* `{command}`\n  (commit {commit or 'unknown'}, {machine}, {seeds} seed{'' if seeds == 1 else 's'})"
             for command, commit, machine, seeds in ways
         ]
 
@@ -349,7 +349,7 @@ def results_page(rows: list[Row]) -> str:
         cells = [(r["benchmark"], r["dataset"], r["model"], r["variant"], r["metric"], _figure(r)) for r in others]
         lines += _table(["Benchmark", "Data set", "Model", "Variant", "Metric", "Value"], cells)
         ways = dict.fromkeys((r["command"], r["commit"], r["machine"]) for r in others)
-        lines += ["", *(f"* `{command}`, commit {commit}, {machine}" for command, commit, machine in ways), ""]
+        lines += ["", *(f"* `{command}`\n  (commit {commit}, {machine})" for command, commit, machine in ways), ""]
     return "\n".join(lines)
 
 

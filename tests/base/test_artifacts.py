@@ -1,6 +1,8 @@
 """Artifacts: whole or not there, found again when nothing changed, damage noticed."""
 
+import errno
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,7 +15,7 @@ import pytest
 
 import upnext
 from upnext.base import artifacts
-from upnext.base.artifacts import Artifact, Workspace, code_version, replace_file
+from upnext.base.artifacts import Artifact, Draft, Workspace, code_version, replace_file
 from upnext.base.errors import BadArtifact
 
 CONFIG = {"width": 3, "nested": {"a": [1, 2]}}
@@ -169,7 +171,7 @@ def test_code_version_follows_the_code_that_makes_artifacts(tmp_path: Path, monk
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("one")
     versions = [compute()]
-    for name in ("cli.py", "serving/app.py", "commands/run.py"):  # none of these makes an artifact
+    for name in ("cli.py", "commands/run.py"):  # neither of these makes an artifact
         (tmp_path / name).write_text("two")
         assert compute() == versions[0], name
     for name in ("__init__.py", "events/log.py"):
@@ -215,15 +217,79 @@ def test_another_format_version_is_refused(workspace: Workspace) -> None:
         Artifact.open(folder)
 
 
-def test_a_second_build_replaces_the_first_entirely(workspace: Workspace) -> None:
+def test_a_build_leaves_a_whole_artifact_and_replaces_a_damaged_one_entirely(workspace: Workspace) -> None:
+    def build_other() -> list[str]:
+        with workspace.build("log", CONFIG) as draft:
+            (draft.folder / "other").write_text("new")
+        found = workspace.find("log", CONFIG)
+        assert found is not None
+        return everything(found.folder)
+
     first = make(workspace)
-    with workspace.build("log", CONFIG) as draft:
-        (draft.folder / "other").write_text("new")
-    second = workspace.find("log", CONFIG)
-    assert second is not None
-    assert second.folder == first.folder
-    assert everything(second.folder) == ["manifest.json", "other"]
-    assert second.manifest["files"].keys() == {"other"}
+    before = everything(first.folder)
+    assert build_other() == before
+    (first.folder / "data.bin").write_bytes(b"changed")
+    assert build_other() == ["manifest.json", "other"]
+
+
+def write_a_little(draft: Draft) -> None:
+    (draft.folder / "data").write_text("x" * 1000)
+
+
+def build_many(root: Path, count: int) -> None:
+    for number in range(count):
+        made = Workspace(root).ensure("same", "log", number, [], write_a_little)
+        assert Artifact.open(made.folder, verify=True) == made
+
+
+def test_two_runs_at_once_do_not_harm_each_other(workspace: Workspace) -> None:
+    context = multiprocessing.get_context("spawn")
+    runs = [context.Process(target=build_many, args=(workspace.root, 25)) for _ in range(2)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert [run.exitcode for run in runs] == [0, 0]
+    assert not list((workspace.root / "artifacts").glob(".*"))
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{}", '{"kind": "log"}', "null"])
+def test_what_is_no_manifest_is_refused(workspace: Workspace, manifest: str) -> None:
+    artifact = make(workspace)
+    workspace.use("log", artifact)
+    (artifact.folder / "manifest.json").write_text(manifest)
+    with pytest.raises(BadArtifact, match="no whole manifest"):
+        workspace.current("log", "log")
+    assert workspace.find("log", CONFIG) is None
+
+
+@pytest.mark.parametrize("pointer", [b"", b"\xff\xfe"])
+def test_a_pointer_that_names_nothing_is_told(workspace: Workspace, pointer: bytes) -> None:
+    workspace.use("log", make(workspace))
+    (workspace.root / "current" / "log").write_bytes(pointer)
+    with pytest.raises(BadArtifact, match="holds no 'log' yet"):
+        workspace.current("log", "log")
+
+
+def test_an_artifact_of_another_kind_or_parent_is_refused(workspace: Workspace) -> None:
+    parent, other = make(workspace, "log"), make(workspace, "log", config={"other": 1})
+    workspace.use("model", make(workspace, "model", parents=[parent]))
+    assert workspace.current("model", "model", parent).manifest["parents"] == [parent.name]
+    with pytest.raises(BadArtifact, match="names a model, not a report"):
+        workspace.current("model", "report")
+    with pytest.raises(BadArtifact, match=f"made from {parent.name}, and the log in use is {other.name}"):
+        workspace.current("model", "model", other)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(workspace: Workspace) -> None:
+    def write_too_much() -> None:
+        with workspace.build("log", CONFIG) as draft:
+            (draft.folder / "data").write_text("x")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(BadArtifact, match="No space left on device; make room"):
+        write_too_much()
+    assert everything(workspace.root / "artifacts") == []
 
 
 def test_ensure_makes_once_and_points_to_it(workspace: Workspace) -> None:
@@ -232,21 +298,21 @@ def test_ensure_makes_once_and_points_to_it(workspace: Workspace) -> None:
     assert workspace.ensure("mine", "log", CONFIG, [], lambda draft: made.append(draft.folder)) == first
     assert len(made) == 1
     other = workspace.ensure("mine", "log", CONFIG | {"width": 4}, [], lambda draft: made.append(draft.folder))
-    assert workspace.current("mine") == other != first
+    assert workspace.current("mine", "log") == other != first
     workspace.ensure("mine", "log", CONFIG, [], lambda draft: made.append(draft.folder))
-    assert (workspace.current("mine"), len(made)) == (first, 2)
+    assert (workspace.current("mine", "log"), len(made)) == (first, 2)
 
 
 def test_the_current_pointer(workspace: Workspace) -> None:
     with pytest.raises(BadArtifact, match="holds no 'log' yet; run the stage that makes it"):
-        workspace.current("log")
+        workspace.current("log", "log")
     first, second = make(workspace, config={"width": 1}), make(workspace, config={"width": 2})
     workspace.use("log", first)
-    assert workspace.current("log") == first
+    assert workspace.current("log", "log") == first
     workspace.use("log", second)
     workspace.use("other", first)
-    assert workspace.current("log") == second
-    assert Workspace(workspace.root).current("other") == first
+    assert workspace.current("log", "log") == second
+    assert Workspace(workspace.root).current("other", "log") == first
     assert everything(workspace.root / "current") == ["log", "other"]
 
 
@@ -255,7 +321,7 @@ def test_a_pointer_to_nothing_is_told(workspace: Workspace) -> None:
     workspace.use("log", artifact)
     artifact.folder.rename(workspace.root / "elsewhere")
     with pytest.raises(BadArtifact, match=artifact.name):
-        workspace.current("log")
+        workspace.current("log", "log")
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

@@ -117,12 +117,12 @@ def test_from_a_csv_to_recommendations(project):
         assert line in output
     workspace = Workspace(project.parent / "work")
     for name in ("log", "model-sasrec", "model-popular", "report", "release"):
-        Artifact.open(workspace.current(name).folder, verify=True)
-    rows = json.loads((workspace.current("report").folder / "metrics.json").read_text())
+        Artifact.open(workspace.current(name, name.split("-")[0]).folder, verify=True)
+    rows = json.loads((workspace.current("report", "report").folder / "metrics.json").read_text())
     assert {row["metric"] for row in rows} >= {"hr", "recall", "ndcg", "mrr", "coverage"}
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows if row["low"] is not None)
     for page in ("report.md", "report.html"):
-        assert "sasrec" in (workspace.current("report").folder / page).read_text()
+        assert "sasrec" in (workspace.current("report", "report").folder / page).read_text()
 
     answer = json.loads(succeed("recommend", project.parent / "work", "--user", "7", "-k", "2", "--json"))
     assert answer["user_id"] == 7  # the log's ids are integers and stay integers
@@ -152,10 +152,10 @@ def test_each_stage_runs_alone(project):
 def test_the_same_seed_trains_the_same_model(project):
     succeed("run", project, "--until", "pretrain")
     workspace = Workspace(project.parent / "work")
-    first = (workspace.current("model-sasrec").folder / "weights.safetensors").read_bytes()
+    first = (workspace.current("model-sasrec", "model").folder / "weights.safetensors").read_bytes()
     shutil.rmtree(project.parent / "work")
     succeed("run", project, "--until", "pretrain")
-    assert (workspace.current("model-sasrec").folder / "weights.safetensors").read_bytes() == first
+    assert (workspace.current("model-sasrec", "model").folder / "weights.safetensors").read_bytes() == first
 
 
 def test_leave_last_out_on_an_order_only_log(tmp_path):
@@ -275,9 +275,41 @@ def test_views_follow_the_models(project):
     project.write_text(text.replace('popular = "popular"\nview = "watched"', 'popular = "popular"'))
     assert text != project.read_text()
     succeed("run", project, "--until", "publish")
-    report = Workspace(project.parent / "work").current("report").folder / "report.md"
+    report = Workspace(project.parent / "work").current("report", "report").folder / "report.md"
     assert "events of the view 'watched'" in report.read_text()
     done = upnext("run", project, "--until", "evaluate", "--set", "pretrain.popular.model.view=all")
     assert done.returncode == 2
     assert "the models read different views" in done.stderr
     assert "evaluate.view" in done.stderr
+
+
+def test_a_model_of_another_split_is_not_evaluated(project):
+    succeed("run", project, "--until", "publish")
+    succeed("prepare", project, "--set", "prepare.split.test=2d")
+    for stage in ("evaluate", "publish"):
+        message = fail(project, stage, project)
+        assert "'model-sasrec' was made from log-" in message
+        assert "run the stage that makes it again" in message
+
+
+def test_a_damaged_artifact_is_made_again(project):
+    succeed("run", project, "--until", "publish")
+    workspace = Workspace(project.parent / "work")
+    segment = workspace.current("log", "log").folder / "log" / "segment-000000.arrow"
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[:-1000] + bytes(1000))
+    assert "was changed after it was written; run the stage again" in fail(project, "pretrain", project)
+    succeed("run", project, "--until", "publish")
+    assert segment.read_bytes() == whole
+
+
+def test_what_the_log_lacks_is_refused_before_training(project):
+    for setting in ("evaluate.view=seen", "publish.hide=dislike == 1", "publish.actions.play={ liked = 1 }"):
+        done = upnext("run", project, "--set", setting)
+        assert done.returncode == 2, done.stdout
+        assert "pretrain" not in done.stdout
+
+
+def test_settings_without_effect_are_refused(project):
+    message = fail(project, "run", project, "--set", "pretrain.popular.training.epochs=3")
+    assert "'training' has no effect: a popular model is counted" in message

@@ -112,7 +112,7 @@ class Published:
 
     @property
     def release(self) -> Path:
-        return Workspace(self.workspace).current("release").folder
+        return Workspace(self.workspace).current("release", "release").folder
 
     def lend(self, folder: Path) -> Path:
         """Make a workspace with the same artifacts, and a live store of its own."""

@@ -9,6 +9,7 @@ its files. The folder's name is the hash of that recipe: an artifact is up to da
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -28,8 +29,10 @@ __all__ = ["FORMAT_VERSION", "Artifact", "Draft", "Workspace", "code_version", "
 FORMAT_VERSION = 1
 
 _MANIFEST = "manifest.json"
-# What only serves or composes cannot change what a stage makes.
-_ROOMS_WITHOUT_ARTIFACTS = {"serving", "commands", "cli.py", "api.py"}
+# What only composes stages cannot change what they make.
+_ROOMS_WITHOUT_ARTIFACTS = {"commands", "cli.py", "api.py"}
+_MANIFEST_KEYS = {"kind", "format_version", "code_version", "config", "parents", "files", "schema", "metrics"}
+_FULL_OR_CLOSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM}
 
 
 @cache
@@ -71,9 +74,11 @@ class Artifact:
             manifest = json.loads((folder / _MANIFEST).read_text())
         except (OSError, ValueError) as error:
             raise BadArtifact(f"{folder} is no finished artifact ({error}); run the stage that makes it") from None
-        if manifest.get("format_version") != FORMAT_VERSION:
+        if not isinstance(manifest, dict) or not manifest.keys() >= _MANIFEST_KEYS:
+            raise BadArtifact(f"{folder / _MANIFEST} is no whole manifest; run the stage that makes it again")
+        if manifest["format_version"] != FORMAT_VERSION:
             raise BadArtifact(
-                f"{folder} has format version {manifest.get('format_version')}, this Upnext reads {FORMAT_VERSION};"
+                f"{folder} has format version {manifest['format_version']}, this Upnext reads {FORMAT_VERSION};"
                 " run the stage again"
             )
         if verify:
@@ -104,10 +109,13 @@ class Workspace:
         return self.root / "artifacts"
 
     def find(self, kind: str, config: Any, parents: Sequence[Artifact] = ()) -> Artifact | None:
-        """Find the artifact with this recipe, if it was made already; one without a manifest has to be made again."""
-        folder = self._artifacts / self._name(self._recipe(kind, config, parents))
+        """Find the artifact with this recipe, if it was made already; a damaged one has to be made again."""
+        return self._whole(self._artifacts / self._name(self._recipe(kind, config, parents)))
+
+    @staticmethod
+    def _whole(folder: Path) -> Artifact | None:
         try:
-            return Artifact.open(folder)
+            return Artifact.open(folder, verify=True)
         except BadArtifact:
             return None
 
@@ -131,21 +139,38 @@ class Workspace:
         try:
             draft = Draft(partial)
             yield draft
-            files = {str(p.relative_to(partial)): p for p in sorted(partial.rglob("*")) if p.is_file()}
-            manifest = recipe | {
-                "files": {name: _file_hash(path) for name, path in files.items()},
-                "schema": draft.schema,
-                "metrics": draft.metrics,
-            }
-            (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-            for path in (*files.values(), partial / _MANIFEST, *(p for p in partial.rglob("*") if p.is_dir()), partial):
-                _flush(path)
-            if final.is_dir():  # made meanwhile by another run of the same recipe, or damaged: the new one is whole
-                shutil.rmtree(final)
-            partial.rename(final)
-            _flush(self._artifacts)
+            self._finish(partial, recipe, draft)
+            self._place(partial, final)
+        except OSError as error:
+            if error.errno not in _FULL_OR_CLOSED and "No space left" not in str(error):
+                raise
+            raise BadArtifact(f"cannot write {final}: {error}; make room, or choose another workspace") from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    @staticmethod
+    def _finish(partial: Path, recipe: dict[str, Any], draft: Draft) -> None:
+        """Write the manifest and flush everything to disk."""
+        files = {str(p.relative_to(partial)): p for p in sorted(partial.rglob("*")) if p.is_file()}
+        manifest = recipe | {
+            "files": {name: _file_hash(path) for name, path in files.items()},
+            "schema": draft.schema,
+            "metrics": draft.metrics,
+        }
+        (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+        for path in (*files.values(), partial / _MANIFEST, *(p for p in partial.rglob("*") if p.is_dir()), partial):
+            _flush(path)
+
+    def _place(self, partial: Path, final: Path) -> None:
+        """Give a finished folder its name. A whole artifact that another run put there meanwhile stays."""
+        if final.is_dir() and self._whole(final) is None:
+            shutil.rmtree(final)
+        try:
+            partial.rename(final)
+        except OSError:
+            if self._whole(final) is None:
+                raise
+        _flush(self._artifacts)
 
     def ensure(
         self, name: str, kind: str, config: Any, parents: Sequence[Artifact], write: Callable[[Draft], None]
@@ -164,16 +189,32 @@ class Workspace:
         """Point `current/name` to an artifact, atomically."""
         replace_file(self.root / "current" / name, artifact.name.encode())
 
-    def current(self, name: str) -> Artifact:
+    def current(self, name: str, kind: str, parent: Artifact | None = None, verify: bool = True) -> Artifact:
         """Open the artifact in use under a name.
 
-        Raises:   BadArtifact: there is none yet.
+        Args:     kind: what it must be; parent: what it must have been made from; verify: as in `Artifact.open`.
+        Raises:   BadArtifact: there is none yet, it is damaged, of another kind, or made from something else.
         """
+        pointer = self.root / "current" / name
         try:
-            target = (self.root / "current" / name).read_text()
-        except OSError:
-            raise BadArtifact(f"{self.root} holds no {name!r} yet; run the stage that makes it first") from None
-        return Artifact.open(self._artifacts / target)
+            target = pointer.read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            target = ""
+        if not target:
+            raise BadArtifact(f"{self.root} holds no {name!r} yet; run the stage that makes it first")
+        artifact = self.named(target, verify)
+        if artifact.kind != kind:
+            raise BadArtifact(f"{pointer} names a {artifact.kind}, not a {kind}; run the stage that makes it again")
+        if parent is not None and parent.name not in artifact.manifest["parents"]:
+            raise BadArtifact(
+                f"{name!r} was made from {', '.join(artifact.manifest['parents'])}, and the {parent.kind} in use is"
+                f" {parent.name}; run the stage that makes it again"
+            )
+        return artifact
+
+    def named(self, name: str, verify: bool = True) -> Artifact:
+        """Open an artifact by the name of its folder."""
+        return Artifact.open(self._artifacts / name, verify)
 
     @staticmethod
     def _recipe(kind: str, config: Any, parents: Sequence[Artifact]) -> dict[str, Any]:

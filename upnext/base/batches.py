@@ -275,7 +275,6 @@ class ItemTable(OnDevice):
     """
 
     item: Tensor
-    """The column of item ids; each id once."""
     item_hash: Tensor
     features: Mapping[str, Column] = field(default_factory=dict)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from upnext.base.errors import BadConfig
 
@@ -27,6 +27,8 @@ _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "
 
 
 def _milliseconds(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f'{value} is no duration; write a number and a unit: "7d"')
     if not isinstance(value, str):
         return value  # already milliseconds; pydantic checks that it is an integer
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*", value)
@@ -35,8 +37,8 @@ def _milliseconds(value: Any) -> Any:
     return round(float(match[1]) * _UNITS_MS[match[2]])
 
 
-Duration = Annotated[int, BeforeValidator(_milliseconds)]
-"""Milliseconds, written in TOML as "30m", "24h", "7d"."""
+Duration = Annotated[int, BeforeValidator(_milliseconds), Field(le=100 * 365 * _UNITS_MS["d"])]
+"""Milliseconds, at most a hundred years, written in TOML as "30m", "24h", "7d"."""
 
 
 def digest(value: Any) -> str:
@@ -96,7 +98,7 @@ def parse_config(kind: type[AnyConfig], data: Any, where: str) -> AnyConfig:
 
 
 def _problem(kind: type[Config], data: Any, problem: Any) -> str:
-    key = _key(data, problem["loc"]) or "the file"
+    key = _key(data, problem["loc"], problem["type"] == "missing") or "the file"
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key!r}; {_allowed_keys(kind, problem['loc'])}"
     if problem["type"] == "missing":
@@ -106,12 +108,15 @@ def _problem(kind: type[Config], data: Any, problem: Any) -> str:
     return f"{key}: {message}{shown}"
 
 
-def _key(data: Any, location: Sequence[int | str]) -> str:
-    """The key as the file spells it: a location also holds the kinds of tables, which are no part of a key."""
+def _key(data: Any, location: Sequence[int | str], is_absent: bool) -> str:
+    """The key as the file spells it: a location also holds the kinds of tables and values, no part of a key.
+
+    Args:     is_absent: the key is missing from the data.
+    """
     parts = []
     for number, part in enumerate(location, 1):
         is_there = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
-        if is_there or number == len(location):
+        if is_there or (number == len(location) and is_absent):
             parts.append(str(part))
         data = data[part] if is_there else data
     return ".".join(parts)

@@ -15,7 +15,7 @@ __all__ = ["ALL", "Condition"]
 ALL = "all"
 """The view every log has: all of its events."""
 
-_COMPARISON = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|==|!=|>|<)\s*([-+]?\d+(?:\.\d+)?)\s*")
+_COMPARISON = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|==|!=|>|<)\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*")
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": np.greater_equal,

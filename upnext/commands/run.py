@@ -14,8 +14,10 @@ from rich.table import Table
 
 from upnext.base.artifacts import Artifact
 from upnext.base.errors import BadConfig
+from upnext.base.views import ALL
 from upnext.commands import simulate
 from upnext.commands.project import Project
+from upnext.events.log import EventLog
 from upnext.pipeline import evaluate, prepare, pretrain, publish, serve
 
 __all__ = ["STAGES", "run_stages"]
@@ -42,6 +44,16 @@ def run_stages(project: Project, console: Console, *, only: str | None = None, u
             seconds = time.perf_counter() - start
             console.print(f"[bold]{step.label}[/bold]  {escape(str(artifact.folder))}  [dim]{seconds:.1f} s[/dim]")
             _show(step.stage, artifact, console)
+            if step.stage == "prepare" and wanted != "prepare":
+                _check_views(project, EventLog.open(artifact.folder / "log"))
+
+
+def _check_views(project: Project, log: EventLog) -> None:
+    """Refuse what the log does not have before hours of training, not after."""
+    for view in (*(settings.model.view for settings in project.pretrain.values()), project.evaluate.view):
+        log.in_view(view or ALL)
+    if project.publish is not None:
+        publish.check(project.publish, log)
 
 
 @dataclass(frozen=True)

@@ -96,12 +96,12 @@ def unuse_straddling(part: NDArray[np.int8], group: NDArray[np.int64]) -> NDArra
     """Mark events as unused whose request goes on into a later part: training on them would show a target's siblings.
 
     Args:     part: (N,); group: (N,) sibling groups, rising along the rows, as in `EventLog.events.request`.
-    Returns:  (N,) the parts, with an event as unused where its group's last event lies in another part.
+    Returns:  (N,) the parts, with an event as unused where its group has events in a later part.
     """
-    is_last = np.ones(len(group), bool)
-    is_last[:-1] = group[1:] != group[:-1]
-    last = part[is_last][np.cumsum(is_last) - is_last]
-    return np.where(part == last, part, UNUSED).astype(np.int8)
+    used = part != UNUSED
+    latest = np.zeros(int(group.max(initial=-1)) + 1, np.int8)
+    np.maximum.at(latest, group[used], part[used])
+    return np.where(used & (part < latest[group]), UNUSED, part).astype(np.int8)
 
 
 def _leave_last_out(offsets: NDArray[np.int64], targets: NDArray[np.bool_]) -> NDArray[np.int8]:

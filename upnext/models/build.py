@@ -44,10 +44,13 @@ def load_model(folder: Path) -> AnyModel:
     except (OSError, ValueError, SafetensorError) as error:
         raise BadArtifact(f"{folder} holds no whole model ({error}); run pretrain again") from None
     config = parse_config(_Checkpoint, data, str(folder / "model.json")).model
-    match config:
-        case SASRecConfig():
-            return SASRec.from_tensors(config, tensors)
-        case PopularConfig():
-            return Popular.from_tensors(config, tensors)
-        case RecentlyPopularConfig():
-            return RecentlyPopular.from_tensors(config, tensors)
+    try:
+        match config:
+            case SASRecConfig():
+                return SASRec.from_tensors(config, tensors)
+            case PopularConfig():
+                return Popular.from_tensors(config, tensors)
+            case RecentlyPopularConfig():
+                return RecentlyPopular.from_tensors(config, tensors)
+    except (KeyError, RuntimeError) as error:
+        raise BadArtifact(f"{folder} holds weights of another model ({error}); run pretrain again") from None

@@ -26,13 +26,13 @@ class SASRecConfig(Config):
     kind: Literal["sasrec"] = "sasrec"
     view: str = ALL
     """The events it reads and predicts."""
-    width: Annotated[int, Field(ge=1)] = 64
+    width: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Width of states and item vectors; a multiple of `heads`."""
-    layers: Annotated[int, Field(ge=1)] = 2
+    layers: Annotated[int, Field(ge=1, le=1000)] = 2
     """Transformer layers."""
     heads: Annotated[int, Field(ge=1)] = 1
     """Attention heads."""
-    max_length: Annotated[int, Field(ge=1)] = 100
+    max_length: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """The longest history it reads, in events of its view."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of activations dropped in training, where sublayers join the residual stream."""

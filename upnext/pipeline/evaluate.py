@@ -12,18 +12,16 @@ from pydantic import Field
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
-from upnext.base.ids import FIRST
 from upnext.base.schema import context_column
+from upnext.base.views import ALL
 from upnext.evaluation.cases import Cases, find_cases
-from upnext.evaluation.ranking import Histories, Ranking, Scores, rank_cases, retriever_scores
+from upnext.evaluation.figures import figures
+from upnext.evaluation.ranking import Histories, Scores, rank_cases, retriever_scores
 from upnext.evaluation.render import write_report
 from upnext.evaluation.report import Report
 from upnext.events.log import EventLog
 from upnext.events.split import TEST, TRAIN
 from upnext.features.vocabulary import Vocabulary
-from upnext.metrics.beyond_accuracy import coverage, popularity_bias
-from upnext.metrics.intervals import bootstrap_over_users
-from upnext.metrics.ranking import hit_rate, ndcg, recall, reciprocal_rank
 from upnext.models.build import load_model
 from upnext.models.popularity import RecentlyPopular
 from upnext.simulation.oracle import Oracle
@@ -36,7 +34,7 @@ class EvaluateConfig(Config):
 
     view: str | None = None
     """The events to predict. Unset: the view that the models read."""
-    k: list[Annotated[int, Field(ge=1)]] = [10, 50]
+    k: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [10, 50]
     """The lengths of list at which metrics are computed; the first is the one that is shown."""
     history: Literal["rolling", "frozen"] = "rolling"
     """Rolling: everything before the request. Frozen: everything before the test part begins."""
@@ -48,13 +46,16 @@ class EvaluateConfig(Config):
     """Resamples of users behind each interval."""
 
 
-def run(config: EvaluateConfig, workspace: Workspace, models: Sequence[str]) -> Artifact:
+def run(config: EvaluateConfig, workspace: Workspace, names: Sequence[str]) -> Artifact:
     """Evaluate models by name, side by side; an up to date report is found, not computed again."""
-    parents = [workspace.current("log"), *(workspace.current(f"model-{name}") for name in models)]
-    view = config.view or _common_view(dict(zip(models, parents[1:], strict=True)))
-    config = config.model_copy(update={"view": view})
-    settings = config.model_dump(mode="json") | {"models": list(models)}
-    return workspace.ensure("report", "report", settings, parents, partial(_evaluate, config, view, workspace, models))
+    log = workspace.current("log", "log")
+    models = {name: workspace.current(f"model-{name}", "model", log) for name in names}
+    config = config.model_copy(update={"view": config.view or _common_view(models)})
+    simulation = [workspace.named(name) for name in log.manifest["parents"]]
+    parents = [log, *models.values(), *simulation]
+    settings = config.model_dump(mode="json") | {"models": list(names)}
+    write = partial(_evaluate, config, log, models, simulation, workspace.root.name)
+    return workspace.ensure("report", "report", settings, parents, write)
 
 
 def _common_view(models: Mapping[str, Artifact]) -> str:
@@ -64,10 +65,16 @@ def _common_view(models: Mapping[str, Artifact]) -> str:
     return next(iter(views.values()))
 
 
-def _evaluate(config: EvaluateConfig, view: str, workspace: Workspace, models: Sequence[str], draft: Draft) -> None:
-    artifact = workspace.current("log")
+def _evaluate(
+    config: EvaluateConfig,
+    artifact: Artifact,
+    models: Mapping[str, Artifact],
+    simulation: Sequence[Artifact],
+    title: str,
+    draft: Draft,
+) -> None:
     log, part = EventLog.open(artifact.folder / "log"), np.load(artifact.folder / "split.npy")
-    facts = artifact.manifest["metrics"]
+    facts, view = artifact.manifest["metrics"], config.view or ALL
     V, by_time = int(facts["num_dense_items"]), facts["split"]["kind"] == "global_time"
     if config.history == "frozen" and not by_time:
         raise BadConfig('evaluate.history = "frozen" needs a split by time; leave-last-out has one target per user')
@@ -77,11 +84,11 @@ def _evaluate(config: EvaluateConfig, view: str, workspace: Workspace, models: S
     removed = (not by_time) if config.remove_history is None else config.remove_history
     histories = Histories(log, view)
     treatments = (removed, not removed) if _repeats(log, part, histories) else (removed,)
-    trained = np.bincount(log.rows.item[part == TRAIN], minlength=V)
+    trained = np.bincount(histories.events.item[part[histories.rows] == TRAIN], minlength=V)
 
-    subjects = {name: _model_scores(workspace, name, log, part, cases, V) for name in models}
-    if artifact.manifest["parents"]:
-        subjects["oracle"] = _oracle_scores(workspace, artifact, log, cases, V), 1
+    subjects = {name: _model_scores(model, log, cases, V) for name, model in models.items()}
+    if simulation:
+        subjects["oracle"] = _oracle_scores(simulation[0], artifact, log, cases, V), 1
     rows: list[dict[str, Any]] = []
     for name, (scores, length) in subjects.items():
         rankings = rank_cases(
@@ -89,32 +96,30 @@ def _evaluate(config: EvaluateConfig, view: str, workspace: Workspace, models: S
         )
         for ranking, is_removed in zip(rankings, treatments, strict=True):
             head = {"model": name, "history_removed": is_removed}
-            rows += [head | row for row in _figures(ranking, cases, trained, config)]
+            rows += [head | row for row in figures(ranking, cases, trained, config.k, config.bootstrap_samples)]
     draft.schema = log.schema.digest()
     (draft.folder / "metrics.json").write_text(json.dumps(rows, indent=1))
-    made = {name: workspace.current(f"model-{name}") for name in models}
     report = Report(
-        title=workspace.root.name,
+        title=title,
         primary_history_removed=removed,
         rows=rows,
-        protocol=_protocol(config, facts, cases, removed),
+        protocol=_protocol(config, facts, cases, removed, float((trained[cases.target] == 0).mean())),
         log={name: f"{facts[f'num_{name}']:,}" for name in ("events", "users", "items", "trained_items")},
         audit=json.loads((artifact.folder / "audit.json").read_text()),
-        curves={name: curve for name, model in made.items() if (curve := _curve(model))},
-        models={name: model.manifest["metrics"] | {"config": model.manifest["config"]} for name, model in made.items()},
+        curves={name: curve for name, model in models.items() if (curve := _curve(model))},
+        models={
+            name: model.manifest["metrics"] | {"config": model.manifest["config"]} for name, model in models.items()
+        },
     )
     write_report(draft.folder, report)
 
 
-def _model_scores(
-    workspace: Workspace, name: str, log: EventLog, part: NDArray[np.int8], cases: Cases, num_items: int
-) -> tuple[Scores, int]:
+def _model_scores(artifact: Artifact, log: EventLog, cases: Cases, num_items: int) -> tuple[Scores, int]:
     """A model's scores, and the longest history it reads."""
-    model = load_model(workspace.current(f"model-{name}").folder)
-    if isinstance(model, RecentlyPopular):  # it counts only what lies before each request
-        rows, events = log.in_view(model.view)
-        later = part[rows] != TRAIN
-        model.observe(events.item[later], events.time_ms[later])
+    model = load_model(artifact.folder)
+    if isinstance(model, RecentlyPopular):  # it follows the whole stream, and counts what lies before each request
+        _, events = log.in_view(model.view)
+        model = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))
     return retriever_scores(model, log, cases, num_items), max(1, model.max_length)
 
 
@@ -122,26 +127,6 @@ def _curve(model: Artifact) -> list[dict[str, Any]]:
     """The learning curve: a dictionary per epoch; empty for models that are counted."""
     file = model.folder / "history.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-
-
-def _figures(
-    ranking: Ranking, cases: Cases, trained: NDArray[np.int64], config: EvaluateConfig
-) -> list[dict[str, Any]]:
-    rows = []
-    per_case = {"hr": hit_rate, "recall": recall, "ndcg": ndcg, "mrr": reciprocal_rank}
-    counts = {"cases": len(cases), "users": len(np.unique(cases.user))}
-    for k in config.k:
-        for metric, compute in per_case.items():
-            values = compute(ranking.ranks, cases.case, len(cases), k)
-            interval = bootstrap_over_users(values, cases.user, num_samples=config.bootstrap_samples)
-            rows.append({"metric": metric, "k": k, "value": interval.value, "low": interval.low, "high": interval.high})
-        top = ranking.top[:, :k]
-        for metric, value in (
-            ("coverage", coverage(top, len(trained) - FIRST)),
-            ("popularity_bias", popularity_bias(top, trained)),
-        ):
-            rows.append({"metric": metric, "k": k, "value": value, "low": None, "high": None})
-    return [row | counts for row in rows]
 
 
 def _repeats(log: EventLog, part: NDArray[np.int8], histories: Histories) -> bool:
@@ -154,9 +139,9 @@ def _repeats(log: EventLog, part: NDArray[np.int8], histories: Histories) -> boo
     return bool((is_repeat & (part[rows] == TEST)).any())
 
 
-def _oracle_scores(workspace: Workspace, artifact: Artifact, log: EventLog, cases: Cases, num_items: int) -> Scores:
+def _oracle_scores(simulation: Artifact, artifact: Artifact, log: EventLog, cases: Cases, num_items: int) -> Scores:
     """The simulation's own truth as one more model: what nobody who only reads the log can beat on average."""
-    oracle = Oracle.from_folder(workspace.current("simulation").folder)
+    oracle = Oracle.from_folder(simulation.folder)
     users = Vocabulary.load(artifact.folder / "users.vocabulary.arrow")
     column_of = Vocabulary.load(artifact.folder / "items.vocabulary.arrow").encode(oracle.item_ids)
     names = {
@@ -178,16 +163,20 @@ def _oracle_scores(workspace: Workspace, artifact: Artifact, log: EventLog, case
     return scores
 
 
-def _protocol(config: EvaluateConfig, facts: dict[str, Any], cases: Cases, removed: bool) -> dict[str, str]:
+def _protocol(
+    config: EvaluateConfig, facts: dict[str, Any], cases: Cases, removed: bool, untrained: float
+) -> dict[str, str]:
     split = facts["split"]
-    by_time = split["kind"] == "global_time"
     hours = {name: f"{split[name] / 3_600_000:g} h" for name in ("validation", "gap", "test") if name in split}
+    parts = ", ".join(f"{name} {length}" for name, length in hours.items())
+    num_users = len(np.unique(cases.user))
+    moments = (
+        f"{len(cases):,} requests of {num_users:,} users" if config.history == "rolling" else f"{num_users:,} users"
+    )
     return {
-        "split": "global time: " + ", ".join(f"{name} {length}" for name, length in hours.items())
-        if by_time
-        else f"leave last out, by the view {split['view']!r}",
-        "targets": f"{config.events} events of the view {config.view!r}:"
-        f" {len(cases.target):,} in {len(cases):,} requests of {len(np.unique(cases.user)):,} users",
+        "split": f"global time: {parts}" if hours else f"leave last out, by the view {split['view']!r}",
+        "targets": f"{config.events} events of the view {config.view!r}: {len(cases.target):,} in {moments};"
+        f" {untrained:.1%} have an item without a training event in that view",
         "history": "rolls forward: everything before the request"
         if config.history == "rolling"
         else "frozen where the test part begins",

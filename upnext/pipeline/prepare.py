@@ -16,7 +16,7 @@ from pydantic import Field
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.batches import FlatColumn
 from upnext.base.configuration import Config, parse_config
-from upnext.base.errors import BadData
+from upnext.base.errors import BadConfig, BadData
 from upnext.base.ids import FIRST
 from upnext.base.schema import (
     ITEM_ID,
@@ -31,7 +31,7 @@ from upnext.base.schema import (
 from upnext.events.audit import audit
 from upnext.events.log import EventLog, LogRows, write_log
 from upnext.events.sources import AnySource, RawLog, TableSource, read, source_files
-from upnext.events.split import TRAIN, GlobalTime, LeaveLastOut, Split, split_events, unuse_straddling
+from upnext.events.split import TEST, TRAIN, GlobalTime, LeaveLastOut, Split, split_events, unuse_straddling
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
 from upnext.simulation.files import as_table
@@ -61,7 +61,7 @@ class PrepareConfig(Config):
 
 def run(config: PrepareConfig, workspace: Workspace) -> Artifact:
     """Prepare the log; an up to date one is found, not made again."""
-    parents = [workspace.current("simulation")] if isinstance(config.source, SimulatedSource) else []
+    parents = [workspace.current("simulation", "simulation")] if isinstance(config.source, SimulatedSource) else []
     source = _files_of(parents[0]) if isinstance(config.source, SimulatedSource) else config.source
     # Files from outside have no manifest: their names, sizes and times stand for their content.
     files = {} if parents else {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in source_files(source)}
@@ -96,6 +96,8 @@ def _prepare(config: PrepareConfig, raw: RawLog, draft: Draft) -> None:
         targets=np.isin(np.arange(len(log)), log.in_view(view)[0]),
     )
     part = unuse_straddling(part, log.events.request)
+    if not (part == TRAIN).any() or not (part == TEST).any():
+        raise BadConfig("requests that span the parts of the split leave nothing to train or to test: check `request`")
     np.save(draft.folder / "split.npy", part)
     findings = audit(log, part, by_time=isinstance(split, GlobalTime))
     (draft.folder / "audit.json").write_text(json.dumps([finding.as_row() for finding in findings], indent=1))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.batches import Events, SequenceBatch
@@ -34,14 +34,23 @@ class PretrainConfig(Config):
     model: ModelConfig
     """What the model is."""
     training: TrainingConfig = TrainingConfig()
-    """How it is trained; counting models ignore it."""
+    """How it is trained; refused for models that are counted."""
     validation_cases: Annotated[int, Field(ge=1)] = 2000
     """How many validation cases the early stopping looks at, drawn once."""
+
+    @model_validator(mode="after")
+    def _counting_models_are_not_trained(self) -> "PretrainConfig":
+        if not isinstance(self.model, SASRecConfig):
+            for name in self.model_fields_set & {"training", "validation_cases"}:
+                raise ValueError(
+                    f"{name!r} has no effect: a {self.model.kind} model is counted, not trained; remove it"
+                )
+        return self
 
 
 def run(config: PretrainConfig, workspace: Workspace, name: str) -> Artifact:
     """Train the model that the configuration calls `name`; up to date ones are found, not trained again."""
-    parent = workspace.current("log")
+    parent = workspace.current("log", "log")
 
     def write(draft: Draft) -> None:
         log, part = EventLog.open(parent.folder / "log"), np.load(parent.folder / "split.npy")
@@ -85,7 +94,8 @@ def _validation(
     chosen = np.random.default_rng(0).permutation(len(cases))[: config.validation_cases]
     cases = cases.take(np.sort(chosen))
     if not len(cases):
-        raise BadConfig("the validation part holds no event of the model's view; make prepare.split.validation longer")
+        what = "check prepare.split.view" if removes_history else "make prepare.split.validation longer"
+        raise BadConfig(f"the validation part holds no event of the view {model.view!r}; {what}")
     num_items = len(model.trained)
     rank = partial(
         rank_cases,

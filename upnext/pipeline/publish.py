@@ -14,16 +14,16 @@ from upnext.serving.intake import check_feedback
 from upnext.serving.release import ReleaseSettings
 from upnext.store.embedded import LmdbStore
 
-__all__ = ["ReleaseSettings", "run"]
+__all__ = ["ReleaseSettings", "check", "run"]
 
 _USERS_PER_WRITE = 2000
 
 
 def run(config: ReleaseSettings, workspace: Workspace) -> Artifact:
     """Publish a release; an up to date one is found, not written again."""
-    log = workspace.current("log")
+    log = workspace.current("log", "log")
     names = dict.fromkeys([config.retriever, *([config.popular] if config.popular else [])])
-    parents = [log, *(workspace.current(f"model-{name}") for name in names)]
+    parents = [log, *(workspace.current(f"model-{name}", "model", log) for name in names)]
     models = dict(zip(names, parents[1:], strict=True))
     return workspace.ensure(
         "release",
@@ -36,7 +36,7 @@ def run(config: ReleaseSettings, workspace: Workspace) -> Artifact:
 
 def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, Artifact], draft: Draft) -> None:
     log = EventLog.open(log_artifact.folder / "log")
-    _check(config, log)
+    check(config, log)
     draft.schema = log.schema.digest()
     (draft.folder / "release.json").write_text(config.model_dump_json(indent=1))
     (draft.folder / "schema.json").write_text(log.schema.model_dump_json(indent=1))
@@ -71,7 +71,11 @@ def _write_histories(log: EventLog, users: Vocabulary, draft: Draft) -> None:
     draft.metrics["num_histories"] = len(present)
 
 
-def _check(config: ReleaseSettings, log: EventLog) -> None:
+def check(config: ReleaseSettings, log: EventLog) -> None:
+    """Check that the log has the views and the feedback that a release is to use.
+
+    Raises:   BadConfig, BadData: it does not.
+    """
     if config.view is not None:
         log.in_view(config.view)  # raises for an unknown view
     if config.hide is not None:

@@ -34,7 +34,7 @@ def run(config: ServeConfig, workspace: Workspace, announce: Callable[[str], Non
     Returns:  the release that was served.
     Raises:   BadConfig: the address cannot be taken.
     """
-    release = workspace.current("release")
+    release = workspace.current("release", "release", verify=False)  # loading it verifies it
     listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -42,7 +42,8 @@ def run(config: ServeConfig, workspace: Workspace, announce: Callable[[str], Non
     except OSError as error:
         listener.close()
         raise BadConfig(
-            f"cannot listen on {config.host}:{config.port}: {error.strerror}; choose another with --set serve.port=0"
+            f"cannot listen on {config.host}:{config.port}: {error.strerror}; choose another serve.host, or a free port"
+            " with --set serve.port=0"
         ) from None
     with listener:
         service = Service(release.folder, workspace.root / "live", config.threads)

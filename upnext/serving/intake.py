@@ -76,6 +76,10 @@ def check_user(user_id: ExternalId, where: str = "user_id") -> ExternalId:
 def _check_text(text: str, where: str, shortest: int = 0) -> None:
     if not shortest <= len(text) <= _LONGEST_ID:
         raise BadRequest(f"{where} has {len(text)} characters; give {shortest} to {_LONGEST_ID}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRequest(f"{where} is {text!a}, which is no Unicode text; send it as UTF-8") from None
 
 
 def _check_integer(value: int, where: str) -> None:
@@ -91,6 +95,8 @@ def check_event(posted: PostedEvent, release: Release, where: str) -> LiveEvent:
     """
     check_user(posted.user_id, f"{where}.user_id")
     _check_integer(posted.position or 0, f"{where}.position")
+    if posted.position is not None and posted.position < 0:
+        raise BadRequest(f"{where}.position is {posted.position}; the first place is 0")
     for name, text in (("event_id", posted.event_id), ("request_id", posted.request_id)):
         _check_text(text or "", f"{where}.{name}")
     # An integer may come as its digits: JSON numbers of 64 bits do not survive every client.

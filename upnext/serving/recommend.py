@@ -81,11 +81,11 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
 
 
 def follow_stream(release: Release, histories: Histories, posted: list[LiveEvent]) -> None:
-    """Let the model of what is popular now see what was posted."""
-    popular = release.popular
-    if posted and isinstance(popular, RecentlyPopular):
-        chosen = _in_view(histories.as_events(posted), popular.view)
-        popular.observe(chosen.item, chosen.time_ms)
+    """Let the models that count what is popular now see what was posted."""
+    for model in (release.retriever, release.popular):
+        if posted and isinstance(model, RecentlyPopular):
+            chosen = _in_view(histories.as_events(posted), model.view)
+            model.observe(chosen.item, chosen.time_ms)
 
 
 def _before(events: Events, query: Query) -> Events:

@@ -27,7 +27,6 @@ class Service:
     def __init__(self, release_folder: Path, live_folder: Path, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         self.release = Release.load(release_folder)
-        live_folder.mkdir(parents=True, exist_ok=True)
         self._live = LmdbStore(live_folder)
         self.histories = Histories(self.release, self._live)
         self._unseen: deque[LiveEvent] = deque(self.histories.posted())

@@ -23,7 +23,7 @@ class SimulationConfig(Config):
     switch its effect off, so that a claim such as "long histories help" has a control.
     """
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Another seed, another service."""
     num_users: Annotated[int, Field(ge=1, le=1_000_000)] = 4000
     """Users in the log."""

@@ -22,6 +22,8 @@ class LmdbStore:
 
     def __init__(self, folder: Path, *, is_read_only: bool = False) -> None:
         try:
+            if not is_read_only:
+                folder.mkdir(parents=True, exist_ok=True)
             self._environment: lmdb.Environment | None = lmdb.open(
                 str(folder),
                 map_size=_MAP_SIZE,

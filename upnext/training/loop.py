@@ -47,7 +47,7 @@ class TrainingConfig(Config):
     """Steps of warm-up, at most a tenth of all steps."""
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
     """The largest norm of a gradient."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of initialisation, dropout and the order of batches."""
 
 
