@@ -125,7 +125,7 @@ def test_results_become_tables(tmp_path):
     assert page.count("## tiny") == 1
     assert "| sasrec | **0.0612** [0.051, 0.071] | **0.1800** [0.170, 0.190] | – | 0.4000 | 1.5 |" in page
     assert "Protocol: global time, history removed." in page
-    assert "* `python benchmarks/quality.py tiny.toml`, commit abc1234, a machine, 1 seed" in page
+    assert "* `python benchmarks/quality.py tiny.toml`\n  (commit abc1234, a machine, 1 seed)" in page
     assert "| serving | tiny | sasrec | tiny | requests_per_s | 250 |" in page
 
 
@@ -139,7 +139,7 @@ def test_the_reference_has_every_key():
     text = generate.configuration_page(Project)
     for expected in ("### `[prepare.source]`", '`[pretrain.NAME.model]` with `kind = "sasrec"`', "| `port` | integer"):
         assert expected in text
-    assert re.search(r'\| `window` \| duration, above 0[^|]* \| `"1d"` \|', text)
+    assert '| `window` | duration, above 0 | `"1d"` |' in text
 
 
 # --- configurations --------------------------------------------------------------------------------------------------

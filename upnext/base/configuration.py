@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from upnext.base.errors import BadConfig
 
@@ -24,6 +24,7 @@ class Config(BaseModel):
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_CENTURY_MS = 100 * 365 * _UNITS_MS["d"]
 
 
 def _milliseconds(value: Any) -> Any:
@@ -34,10 +35,13 @@ def _milliseconds(value: Any) -> Any:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*", value)
     if match is None:
         raise ValueError(f'{value!r} is no duration; write a number and a unit of {", ".join(_UNITS_MS)}: "7d"')
-    return round(float(match[1]) * _UNITS_MS[match[2]])
+    milliseconds = float(match[1]) * _UNITS_MS[match[2]]
+    if milliseconds > _CENTURY_MS:
+        raise ValueError(f"{value!r} is longer than a hundred years; write a shorter one")
+    return round(milliseconds)
 
 
-Duration = Annotated[int, BeforeValidator(_milliseconds), Field(le=100 * 365 * _UNITS_MS["d"])]
+Duration = Annotated[int, BeforeValidator(_milliseconds)]
 """Milliseconds, at most a hundred years, written in TOML as "30m", "24h", "7d"."""
 
 
