@@ -3,7 +3,7 @@
     python benchmarks/quality.py examples/demo.toml examples/ml-100k.toml …
 
 Each configuration runs as a user would run it, up to the report; the report's figures become rows of
-`docs/results/quality-<name>.json`.
+`docs/results/quality-<name>.json`. Set OMP_WAIT_POLICY=PASSIVE where other work shares the processor.
 """
 
 import argparse

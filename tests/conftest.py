@@ -10,6 +10,8 @@ from jaxtyping import install_import_hook
 if TYPE_CHECKING:
     from tests.serving.projects import Published
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
+
 # Shapes in signatures are checked while tests run; the rooms of pure tensor code carry them.
 install_import_hook(["upnext.nn", "upnext.losses", "upnext.models", "upnext.metrics"], "beartype.beartype")
 
