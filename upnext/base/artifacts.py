@@ -20,9 +20,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import upnext
 from upnext.base.configuration import digest
 from upnext.base.errors import BadArtifact
+from upnext.version import __version__
 
 __all__ = ["FORMAT_VERSION", "Artifact", "Draft", "Workspace", "code_version", "replace_file"]
 
@@ -38,12 +38,12 @@ _FULL_OR_CLOSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.
 @cache
 def code_version() -> str:
     """The package's version and a hash of the code that makes artifacts."""
-    root = Path(upnext.__file__).parent
+    root = Path(__file__).parent.parent
     sources = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         if path.relative_to(root).parts[0] not in _ROOMS_WITHOUT_ARTIFACTS:
             sources.update(path.read_bytes())
-    return f"{upnext.__version__}+{sources.hexdigest()[:8]}"
+    return f"{__version__}+{sources.hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,33 @@ class Artifact:
                     raise BadArtifact(f"{path} is missing or was changed after it was written; run the stage again")
         return cls(folder, manifest)
 
+    def copy_to(self, folder: Path) -> None:
+        """Copy the artifact to a folder that is new, or holds an artifact of the same kind: that one is replaced.
+
+        Raises:   BadArtifact: the folder holds something else, or cannot be written.
+        """
+        if folder.exists() and not _holds(folder, self.kind):
+            raise BadArtifact(f"{folder} is there and holds no {self.kind}; give a new folder, or remove it")
+        beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+        before = folder.with_name(f".{folder.name}.{os.getpid()}.before")
+        try:
+            shutil.copytree(self.folder, beside)
+            if folder.exists():
+                folder.rename(before)
+            beside.rename(folder)
+        except OSError as error:
+            raise BadArtifact(f"cannot write {folder}: {error.strerror or error}; choose another folder") from None
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(before, ignore_errors=True)
+
+
+def _holds(folder: Path, kind: str) -> bool:
+    try:
+        return Artifact.open(folder).kind == kind
+    except BadArtifact:
+        return False
+
 
 @dataclass
 class Draft:
@@ -103,10 +130,21 @@ class Workspace:
     """The folder that holds a project's artifacts and points to those in use."""
 
     root: Path
+    pointers: Path | None = None
+    """Where the pointers are; unset, in `current/` of the root."""
 
     @property
     def _artifacts(self) -> Path:
         return self.root / "artifacts"
+
+    @property
+    def _current(self) -> Path:
+        return self.pointers or self.root / "current"
+
+    def view(self, pointers: Path) -> "Workspace":
+        """The same artifacts under pointers of its own, in a new folder: at first they point where these do."""
+        shutil.copytree(self._current, pointers)
+        return Workspace(self.root, pointers)
 
     def find(self, kind: str, config: Any, parents: Sequence[Artifact] = ()) -> Artifact | None:
         """Find the artifact with this recipe, if it was made already; a damaged one has to be made again."""
@@ -187,7 +225,7 @@ class Workspace:
 
     def use(self, name: str, artifact: Artifact) -> None:
         """Point `current/name` to an artifact, atomically."""
-        replace_file(self.root / "current" / name, artifact.name.encode())
+        replace_file(self._current / name, artifact.name.encode())
 
     def current(self, name: str, kind: str, parent: Artifact | None = None, verify: bool = True) -> Artifact:
         """Open the artifact in use under a name.
@@ -195,7 +233,7 @@ class Workspace:
         Args:     kind: what it must be; parent: what it must have been made from; verify: as in `Artifact.open`.
         Raises:   BadArtifact: there is none yet, it is damaged, of another kind, or made from something else.
         """
-        pointer = self.root / "current" / name
+        pointer = self._current / name
         try:
             target = pointer.read_text().strip()
         except (OSError, UnicodeDecodeError):

@@ -18,19 +18,10 @@ from upnext.base.batches import FlatColumn
 from upnext.base.configuration import Config, parse_config
 from upnext.base.errors import BadConfig, BadData
 from upnext.base.ids import FIRST
-from upnext.base.schema import (
-    ITEM_ID,
-    POSITION,
-    REQUEST_ID,
-    TIME_MS,
-    USER_ID,
-    Schema,
-    context_column,
-    feedback_column,
-)
+from upnext.base.schema import ITEM_ID, POSITION, REQUEST_ID, TIME_MS, USER_ID, Schema, context_column, feedback_column
 from upnext.events.audit import audit
 from upnext.events.log import EventLog, LogRows, write_log
-from upnext.events.sources import AnySource, RawLog, TableSource, read, source_files
+from upnext.events.sources import AnySource, Frames, RawLog, TableSource, fingerprints, read
 from upnext.events.split import TEST, TRAIN, GlobalTime, LeaveLastOut, Split, split_events, unuse_straddling
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
@@ -59,14 +50,19 @@ class PrepareConfig(Config):
     off under leave-last-out, which orders ties by file."""
 
 
-def run(config: PrepareConfig, workspace: Workspace) -> Artifact:
-    """Prepare the log; an up to date one is found, not made again."""
+def run(config: PrepareConfig, workspace: Workspace, frames: Frames | None = None) -> Artifact:
+    """Prepare the log; an up to date one is found, not made again.
+
+    Args:     frames: the source's tables in memory, by the paths it gives them; unset, files are read.
+    """
     parents = [workspace.current("simulation", "simulation")] if isinstance(config.source, SimulatedSource) else []
     source = _files_of(parents[0]) if isinstance(config.source, SimulatedSource) else config.source
-    # Files from outside have no manifest: their names, sizes and times stand for their content.
-    files = {} if parents else {str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in source_files(source)}
+    # What comes from outside has no manifest: names, sizes and times of files stand for their content.
+    files = {} if parents else fingerprints(source, frames)
     settings = {"config": config.model_dump(mode="json"), "files": files}
-    return workspace.ensure("log", "log", settings, parents, lambda draft: _prepare(config, read(source), draft))
+    return workspace.ensure(
+        "log", "log", settings, parents, lambda draft: _prepare(config, read(source, frames), draft)
+    )
 
 
 def _prepare(config: PrepareConfig, raw: RawLog, draft: Draft) -> None:

@@ -28,7 +28,6 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import File
 from litestar.types import Message, Scope
 
-import upnext
 from upnext.base.errors import BadRequest, NotFound, UserError
 from upnext.base.ids import FIRST, UNKNOWN, ExternalId
 from upnext.base.schema import feedback_column
@@ -37,6 +36,7 @@ from upnext.serving.intake import PostedEvents, check_context, check_event, chec
 from upnext.serving.recommend import Query
 from upnext.serving.release import Release
 from upnext.serving.service import Service
+from upnext.version import __version__
 
 __all__ = ["create_app"]
 
@@ -90,7 +90,7 @@ async def page_file(name: FromPath[str]) -> File:
 async def health(request: AnyRequest) -> dict[str, Any]:
     """Whether the service is well, and which release it runs."""
     service = _service(request)
-    return {"status": "ok", "release": service.release.name, "version": upnext.__version__}
+    return {"status": "ok", "release": service.release.name, "version": __version__}
 
 
 @get("/v1/service")
@@ -297,7 +297,7 @@ def create_app(service: Service) -> Litestar:
         before_send=[_add_headers],
         # As JSON: the pages that draw a schema load their scripts from elsewhere, which our policy forbids.
         openapi_config=OpenAPIConfig(
-            title=service.release.settings.title, version=upnext.__version__, render_plugins=[JsonRenderPlugin()]
+            title=service.release.settings.title, version=__version__, render_plugins=[JsonRenderPlugin()]
         ),
         logging_config=None,
         state=State({"service": service}),

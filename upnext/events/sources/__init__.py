@@ -4,12 +4,13 @@
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from upnext.events.sources import movielens, movietweetings, sasrec, table
 from upnext.events.sources.files import find_files, resolve_path
+from upnext.events.sources.frames import Frames, as_frame, fingerprint
 from upnext.events.sources.movielens import MovieLensSource
 from upnext.events.sources.movietweetings import MovieTweetingsSource
 from upnext.events.sources.raw import RawLog
@@ -18,12 +19,15 @@ from upnext.events.sources.table import TableSource
 
 __all__ = [
     "AnySource",
+    "Frames",
     "MovieLensSource",
     "MovieTweetingsSource",
     "RawLog",
     "SASRecSource",
     "Source",
     "TableSource",
+    "as_frame",
+    "fingerprints",
     "read",
     "resolve_path",
     "source_files",
@@ -34,8 +38,19 @@ AnySource = TableSource | MovieLensSource | MovieTweetingsSource | SASRecSource
 Source = Annotated[AnySource, Field(discriminator="kind")]
 
 
+def fingerprints(source: AnySource, frames: Frames | None = None) -> dict[str, Any]:
+    """What stands for the content of all that a source reads: a change of it makes the log out of date.
+
+    Returns:  for a table in memory the hash of its content, for a file its size and time of change.
+    Raises:   BadData: a path or pattern matches no file.
+    """
+    if frames is not None:
+        return {name: fingerprint(frame) for name, frame in frames.items()}
+    return {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in source_files(source)}
+
+
 def source_files(source: AnySource) -> list[Path]:
-    """The files that a source reads, or could read: a change of one makes the log out of date.
+    """The files that a source reads, or could read.
 
     Raises:   BadData: a path or pattern matches no file.
     """
@@ -48,14 +63,15 @@ def source_files(source: AnySource) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
 
 
-def read(source: AnySource) -> RawLog:
+def read(source: AnySource, frames: Frames | None = None) -> RawLog:
     """Read a source into its canonical form: rows in file order, every value checked.
 
+    Args:     frames: the tables of a source of kind "table", in memory, by its paths; unset, files are read.
     Raises:   BadData: naming the file, the row, the column, the value, what is allowed and what to do.
     """
     match source:
         case TableSource():
-            return table.read(source)
+            return table.read(source, frames)
         case MovieLensSource():
             return movielens.read(source)
         case MovieTweetingsSource():

@@ -13,6 +13,7 @@ import polars as pl
 
 from upnext.base.errors import BadConfig, BadData
 from upnext.events.sources.files import find_files, read_bytes
+from upnext.events.sources.frames import Frames
 from upnext.events.sources.raw import Origin, Part
 
 __all__ = ["Format", "read_table"]
@@ -36,6 +37,7 @@ def read_table(
     form: Format | None = None,
     separator: str | None = None,
     keep_others: bool = False,
+    in_memory: Frames | None = None,
 ) -> tuple[pl.DataFrame, Origin]:
     """Read the files that `path` names, one after the other.
 
@@ -43,9 +45,12 @@ def read_table(
               form: overrides what the files' names say.
               separator: of text files; by default a tab for TSV (and for .txt with tabs), else a comma.
               keep_others: read the other columns too.
+              in_memory: tables; `path` is then the name of one of them, and no file is read.
     Returns:  the frame (text formats: all String), and where its rows came from.
     Raises:   BadData: no file, an unreadable one, a missing column, columns that differ, no row at all.
     """
+    if in_memory is not None:
+        return _from_memory(str(path), in_memory[str(path)], None if keep_others else roles, roles)
     files = find_files(path)
     forms = {file: form or _form(file) for file in files}
     chosen = forms[files[0]]
@@ -73,6 +78,16 @@ def read_table(
         raise BadData(f"{files[0]} holds no rows; give a file with at least one row")
     whole = pl.concat(filled, how="diagonal_relaxed", rechunk=True)
     return whole, Origin(parts, is_untyped=chosen in ("csv", "tsv"))
+
+
+def _from_memory(
+    name: str, frame: pl.DataFrame, kept: Mapping[str, str] | None, roles: Mapping[str, str]
+) -> tuple[pl.DataFrame, Origin]:
+    _require(Path(name), frame.columns, roles)
+    if frame.is_empty():
+        raise BadData(f"{name} holds no rows; give a table with at least one row")
+    frame = _without_codes(frame if kept is None else frame.select(list(kept)))
+    return frame.rechunk(), Origin([Part(Path(name), frame.height)])
 
 
 def _form(file: Path) -> Format:
@@ -110,6 +125,11 @@ def _read_parquet(file: Path, roles: Mapping[str, str] | None) -> pl.DataFrame:
         frame = pl.read_parquet(file, columns=None if roles is None else list(roles), glob=False)
     except OSError as error:
         raise BadData(f"cannot read {file}: {error}; give the path of a readable file") from None
+    return _without_codes(frame)
+
+
+def _without_codes(frame: pl.DataFrame) -> pl.DataFrame:
+    """Write categories out as the text they stand for."""
     coded = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Categorical | pl.Enum)]
     return frame.with_columns(pl.col(coded).cast(pl.String)) if coded else frame
 

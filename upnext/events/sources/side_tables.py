@@ -16,6 +16,7 @@ from upnext.events.sources.columns import (
     refuse_repeats,
 )
 from upnext.events.sources.formats import Format, read_table
+from upnext.events.sources.frames import Frames
 from upnext.events.sources.raw import Column
 
 __all__ = ["ItemTable", "Path", "Separator", "UserTable", "read_items", "read_users"]
@@ -60,16 +61,20 @@ class UserTable(Config):
     """The column of user ids; each id once."""
 
 
-def read_items(config: ItemTable, events: Column, event_ids: pl.Series) -> tuple[pl.Series, pl.DataFrame]:
+def read_items(
+    config: ItemTable, events: Column, event_ids: pl.Series, frames: Frames | None = None
+) -> tuple[pl.Series, pl.DataFrame]:
     """Read an item table.
 
     Args:     events, event_ids: the events' item column and the ids read from it; both tables get one type.
+              frames: as for `read_table`.
     Returns:  the events' ids, and the table: `item_id`, `title`, `genres`, `collection`, then the others.
     Raises:   BadData: a missing column or id, an item described twice, ids of another type.
     """
     named = {TITLE: config.title, GENRES: config.genres, COLLECTION: config.collection}
     roles = {config.item: "items.item"} | {name: f"items.{key}" for key, name in named.items() if name is not None}
-    frame, origin = read_table(config.path, roles, form=config.format, separator=config.separator, keep_others=True)
+    form, separator = config.format, config.separator
+    frame, origin = read_table(config.path, roles, form=form, separator=separator, keep_others=True, in_memory=frames)
     side = Column(frame[config.item], origin)
     side_ids = read_ids(side)
     refuse_repeats(side, side_ids)
@@ -84,10 +89,13 @@ def read_items(config: ItemTable, events: Column, event_ids: pl.Series) -> tuple
     return event_ids, pl.DataFrame(columns)
 
 
-def read_users(config: UserTable, events: Column, event_ids: pl.Series) -> tuple[pl.Series, pl.DataFrame]:
+def read_users(
+    config: UserTable, events: Column, event_ids: pl.Series, frames: Frames | None = None
+) -> tuple[pl.Series, pl.DataFrame]:
     """Read a user table: the events' ids, and the table: `user_id`, then the others; as `read_items`."""
     roles = {config.user: "users.user"}
-    frame, origin = read_table(config.path, roles, form=config.format, separator=config.separator, keep_others=True)
+    form, separator = config.format, config.separator
+    frame, origin = read_table(config.path, roles, form=form, separator=separator, keep_others=True, in_memory=frames)
     side = Column(frame[config.user], origin)
     side_ids = read_ids(side)
     refuse_repeats(side, side_ids)

@@ -32,6 +32,7 @@ from upnext.base.schema import (
 )
 from upnext.events.sources.columns import read_context, read_feedback, read_ids, read_integers, read_requests
 from upnext.events.sources.formats import Format, read_table
+from upnext.events.sources.frames import Frames
 from upnext.events.sources.raw import Column, RawLog
 from upnext.events.sources.side_tables import ItemTable, Path, Separator, UserTable, read_items, read_users
 from upnext.events.sources.times import TimeUnit, read_times
@@ -145,14 +146,15 @@ def _named_columns(value: Any, kind: str) -> Any:
     }
 
 
-def read(config: TableSource) -> RawLog:
+def read(config: TableSource, frames: Frames | None = None) -> RawLog:
     """Read a log of one's own, with its side tables.
 
+    Args:     frames: tables in memory, by the paths of the configuration; unset, files are read.
     Returns:  the rows in file order.
     Raises:   BadData: naming the file, the row, the column, the value, what is allowed and what to do.
     """
     roles = {column: role for role, column in config.columns}
-    frame, origin = read_table(config.path, roles, form=config.format, separator=config.separator)
+    frame, origin = read_table(config.path, roles, form=config.format, separator=config.separator, in_memory=frames)
 
     def column(name: str) -> Column:
         return Column(frame[name], origin)
@@ -160,9 +162,9 @@ def read(config: TableSource) -> RawLog:
     users, items = read_ids(column(config.user)), read_ids(column(config.item))
     user_table = item_table = None
     if config.users is not None:
-        users, user_table = read_users(config.users, column(config.user), users)
+        users, user_table = read_users(config.users, column(config.user), users, frames)
     if config.items is not None:
-        items, item_table = read_items(config.items, column(config.item), items)
+        items, item_table = read_items(config.items, column(config.item), items, frames)
     events = {USER_ID: users, ITEM_ID: items}
     if config.time is not None:
         events[TIME_MS] = read_times(column(config.time), config.time_unit)
