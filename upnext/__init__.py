@@ -7,9 +7,37 @@
     publish    models                                     -> release: models, item vectors, histories
     serve      release                                    -> HTTP service and page
 
-One TOML file configures all of it: `upnext run examples/demo.toml`.
+One TOML file configures all of it: `upnext run examples/demo.toml`. The same path from Python, where frames take the
+place of files: `upnext.SASRec().fit(upnext.EventLog.from_frame(...)).recommend(users)`; see `upnext/api.py`.
 """
 
-__all__ = ["__version__"]
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from upnext.version import __version__
+
+if TYPE_CHECKING:
+    from upnext.api import Columns, EventLog, Popular, RecentlyPopular, Recommender, SASRec, load
+
+__all__ = [
+    "Columns",
+    "EventLog",
+    "Popular",
+    "RecentlyPopular",
+    "Recommender",
+    "SASRec",
+    "__version__",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Find a public name when it is first asked for: `import upnext` alone imports nothing heavy."""
+    if name not in __all__:
+        raise AttributeError(f"module 'upnext' has no attribute {name!r}; it has {', '.join(__all__)}")
+    from upnext import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return __all__
