@@ -48,6 +48,12 @@ def test_the_command_line_imports_nothing_heavy():
     assert not loaded & {"torch", "numpy", "polars", "pyarrow", "litestar", "matplotlib", "pydantic"}
 
 
+def test_the_package_imports_nothing_heavy_before_a_name_is_used():
+    loaded = modules_after("import upnext; upnext.__version__, dir(upnext)")
+    assert not loaded & {"torch", "numpy", "polars", "pyarrow", "pydantic", "upnext.api", "upnext.base"}
+    assert {"torch", "polars", "upnext.api"} <= modules_after("import upnext; upnext.SASRec")
+
+
 def test_the_server_imports_nothing_that_only_training_needs():
     loaded = modules_after("import upnext.serving.app, upnext.serving.service")
     assert "torch" in loaded

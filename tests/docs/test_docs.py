@@ -89,7 +89,7 @@ def test_check_names_what_is_out_of_date_and_changes_nothing(tmp_path, monkeypat
     monkeypatch.setattr(generate, "ROOT", checkout(tmp_path, None))
     before = (tmp_path / "README.md").read_text()
     assert generate.main(["--check"]) == 1
-    assert capsys.readouterr().err.count("is out of date") == 3
+    assert capsys.readouterr().err.count("is out of date") == 4
     assert (tmp_path / "README.md").read_text() == before
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0

@@ -105,7 +105,8 @@ def write_log(folder: Path, rows: LogRows, schema: Schema, num_users: int) -> No
 class EventLog:
     """A log opened for reading: flat events, sorted by (user, time, order), and where each user begins.
 
-    `events.request` numbers sibling groups; `rows.request` keeps the requests as logged (-1 for none).
+    `events.request` numbers sibling groups; `rows.request` keeps the requests as logged (-1 for none). It reads the
+    folder `log` of an artifact; the public `upnext.EventLog` stands for the whole of that artifact.
     """
 
     def __init__(self, schema: Schema, rows: LogRows, offsets: NDArray[np.int64]) -> None:
