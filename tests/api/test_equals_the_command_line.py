@@ -60,7 +60,7 @@ ESTIMATORS: dict[str, Callable[[], Estimator]] = {
 
 
 def test_the_log_holds_the_same_bytes(both: Both):
-    ours, theirs = both.log.artifact, both.workspace.current("log")
+    ours, theirs = both.log.artifact, both.workspace.current("log", "log")
     tables = [pa.ipc.open_file(artifact.folder / "items.arrow").read_all() for artifact in (ours, theirs)]
     assert tables[0].equals(tables[1])  # Parquet leaves other bytes than a frame where text is missing
     files = [artifact.manifest["files"] | {"items.arrow": None} for artifact in (ours, theirs)]
@@ -72,11 +72,11 @@ def test_the_log_holds_the_same_bytes(both: Both):
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_weights_metrics_and_recommendations_are_the_same(both: Both, name: str):
     model = ESTIMATORS[name]().fit(both.log)
-    of_stage = both.workspace.current(f"model-{name}")
+    of_stage = both.workspace.current(f"model-{name}", "model")
     for file in ("weights.safetensors", "model.json"):
         assert model.artifact.manifest["files"][file] == of_stage.manifest["files"][file]
 
-    rows = json.loads((both.workspace.current("report").folder / "metrics.json").read_text())
+    rows = json.loads((both.workspace.current("report", "report").folder / "metrics.json").read_text())
     figures = model.evaluate(both.log, protocol={"k": [3], "bootstrap_samples": 50})
     assert figures.to_dicts() == [row for row in rows if row["model"] == name]
 
@@ -85,7 +85,7 @@ def test_weights_metrics_and_recommendations_are_the_same(both: Both, name: str)
     assert recommended.to_dicts() == answers(both)
     loaded = upnext.load(both.workspace.root)
     assert loaded.recommend(USERS, k=4).equals(recommended)
-    assert upnext.load(both.workspace.current("release").folder).recommend(USERS, k=4).equals(recommended)
+    assert upnext.load(both.workspace.current("release", "release").folder).recommend(USERS, k=4).equals(recommended)
 
 
 def answers(both: Both) -> list[dict[str, Any]]:
@@ -103,14 +103,14 @@ def answers(both: Both) -> list[dict[str, Any]]:
 def test_a_workspace_of_the_command_line_is_opened_and_left_as_it_is(both: Both):
     before = {path.name: path.read_text() for path in (both.workspace.root / "current").iterdir()}
     log = upnext.EventLog.open(both.workspace.root)
-    assert log.artifact.name == both.workspace.current("log").name
+    assert log.artifact.name == both.workspace.current("log", "log").name
     model = upnext.SASRec(**SASREC, training={"epochs": 1}).fit(log)
     assert model.artifact.folder.parent == both.workspace.root / "artifacts"
     assert model.evaluate(log).height
     after = {path.name: path.read_text() for path in (both.workspace.root / "current").iterdir()}
     assert after == before
     found = ESTIMATORS["popular"]().fit(log)
-    assert found.artifact.name == both.workspace.current("model-popular").name
+    assert found.artifact.name == both.workspace.current("model-popular", "model").name
 
 
 def test_what_was_posted_counts_in_a_workspace(tiny: Published, tmp_path: Path):

@@ -85,7 +85,7 @@ def test_a_view_that_the_log_lacks_is_named(log: upnext.EventLog):
     with pytest.raises(BadData, match=r"no view 'seen'; it has \['all', 'watched'\]"):
         upnext.Popular(view="seen").fit(log)
     with pytest.raises(BadConfig, match=r"reads 'dislike'; the log has"):
-        upnext.Popular(publish={"hide": "dislike == 1"}).fit(log).recommend([1])
+        upnext.Popular(publish={"hide": "dislike == 1"}).fit(log)  # not after the training
 
 
 def test_a_model_that_is_not_fitted_says_so(log: upnext.EventLog, tmp_path: Path):

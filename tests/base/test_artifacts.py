@@ -165,7 +165,7 @@ def test_any_change_to_the_recipe_finds_nothing(workspace: Workspace, monkeypatc
 
 
 def test_code_version_follows_the_code_that_makes_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upnext, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(artifacts, "__file__", str(tmp_path / "base" / "artifacts.py"))
     compute = code_version.__wrapped__
     for name in ("__init__.py", "cli.py", "events/log.py", "serving/app.py", "commands/run.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
