@@ -97,6 +97,26 @@ def test_movielens_1m_with_an_order_but_no_times(tmp_path):
     assert not movielens(tmp_path, variant="1m-ordered").has_times
 
 
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_movielens_from_20m_on(tmp_path, ending):
+    write(
+        tmp_path / f"ratings.csv{ending}", "userId,movieId,rating,timestamp\n1,296,5.0,1147880044\n1,7,0.5,1147868817\n"
+    )
+    movies = 'movieId,title,genres\n296,"Été, The (1994)",Comedy|Drama\n7,Web (?),(no genres listed)\n'
+    write(tmp_path / f"movies.csv{ending}", movies, "utf-8")
+    raw = movielens(tmp_path)
+    assert raw.events.rows() == [(1, 296, 5.0, 1147880044000), (1, 7, 0.5, 1147868817000)]
+    assert raw.items is not None
+    assert raw.items.rows() == [
+        (296, "Été, The (1994)", ["Comedy", "Drama"], "Comedy", 1994),
+        (7, "Web (?)", [], "Other", None),
+    ]
+    assert raw.notes == []
+    write(tmp_path / f"ratings.csv{ending}", "userId,movieId,rating,timestamp\n1,296,5.5,1147880044\n")
+    with pytest.raises(BadData, match=r"row 1 \(line 2\): column 'rating' is '5.5'; allowed: 0 to 5"):
+        movielens(tmp_path, variant="csv")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -133,7 +153,9 @@ def test_movielens_side_tables_that_are_not_as_published(tmp_path):
 
 
 def test_movielens_that_is_not_there(tmp_path):
-    with pytest.raises(BadData, match=r"holds no u.data or ratings.dat or ml1m_ratings_ordered.csv .*download"):
+    with pytest.raises(
+        BadData, match=r"holds no u.data or ratings.dat or ml1m_ratings_ordered.csv or ratings.csv .*download"
+    ):
         movielens(tmp_path)
     write(tmp_path / "u.data", "1\t2\t3\t881250949\n")
     with pytest.raises(BadData, match=r"holds no ratings.dat \(plain"):

@@ -8,24 +8,32 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from upnext.events.sources import movielens, movietweetings, sasrec, table
+from upnext.events.sources import amazon, globo, kuairand, movielens, movietweetings, sasrec, table, yambda
+from upnext.events.sources.amazon import AmazonSource
 from upnext.events.sources.files import find_files, resolve_path
 from upnext.events.sources.frames import Frames, as_frame, fingerprint
+from upnext.events.sources.globo import GloboSource, click_files
+from upnext.events.sources.kuairand import KuaiRandSource
 from upnext.events.sources.movielens import MovieLensSource
 from upnext.events.sources.movietweetings import MovieTweetingsSource
 from upnext.events.sources.raw import RawLog
 from upnext.events.sources.sasrec import SASRecSource
 from upnext.events.sources.table import TableSource
+from upnext.events.sources.yambda import YambdaSource
 
 __all__ = [
+    "AmazonSource",
     "AnySource",
     "Frames",
+    "GloboSource",
+    "KuaiRandSource",
     "MovieLensSource",
     "MovieTweetingsSource",
     "RawLog",
     "SASRecSource",
     "Source",
     "TableSource",
+    "YambdaSource",
     "as_frame",
     "fingerprints",
     "read",
@@ -33,7 +41,16 @@ __all__ = [
     "source_files",
 ]
 
-AnySource = TableSource | MovieLensSource | MovieTweetingsSource | SASRecSource
+AnySource = (
+    TableSource
+    | MovieLensSource
+    | MovieTweetingsSource
+    | SASRecSource
+    | KuaiRandSource
+    | GloboSource
+    | AmazonSource
+    | YambdaSource
+)
 
 Source = Annotated[AnySource, Field(discriminator="kind")]
 
@@ -60,7 +77,10 @@ def source_files(source: AnySource) -> list[Path]:
     if isinstance(source, SASRecSource):
         return [*find_files(source.path), *(find_files(source.items.path) if source.items is not None else [])]
     folder = resolve_path(source.path)
-    return sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+    inside = [file for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
+    if isinstance(source, GloboSource):
+        inside += [file for file in click_files(folder) if file not in inside]
+    return sorted(inside)
 
 
 def read(source: AnySource, frames: Frames | None = None) -> RawLog:
@@ -78,3 +98,11 @@ def read(source: AnySource, frames: Frames | None = None) -> RawLog:
             return movietweetings.read(source)
         case SASRecSource():
             return sasrec.read(source)
+        case KuaiRandSource():
+            return kuairand.read(source)
+        case GloboSource():
+            return globo.read(source)
+        case AmazonSource():
+            return amazon.read(source)
+        case YambdaSource():
+            return yambda.read(source)

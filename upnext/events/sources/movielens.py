@@ -1,4 +1,4 @@
-"""MovieLens 100K and 1M as GroupLens publishes them (https://grouplens.org/datasets/movielens/)."""
+"""MovieLens as GroupLens publishes it (https://grouplens.org/datasets/movielens/): 100K, 1M, 20M, 25M, 32M."""
 
 from pathlib import Path
 from typing import Literal
@@ -8,7 +8,7 @@ import polars as pl
 from upnext.base.configuration import Config
 from upnext.base.errors import BadData
 from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TIME_MS, TITLE, USER_ID, feedback_column
-from upnext.events.sources.columns import read_amounts, read_ids, read_integers, refuse_repeats
+from upnext.events.sources.columns import read_amounts, read_genres, read_ids, read_integers, refuse_repeats
 from upnext.events.sources.files import either, read_lines, resolve_path, split_lines
 from upnext.events.sources.formats import read_table
 from upnext.events.sources.movies import read_movies, release_year
@@ -17,12 +17,13 @@ from upnext.events.sources.times import read_times
 
 __all__ = ["MovieLensSource", "read"]
 
-Variant = Literal["100k", "1m", "1m-ordered"]
+Variant = Literal["100k", "1m", "1m-ordered", "csv"]
 
 _RATINGS: dict[Variant, str] = {
     "100k": "u.data",
     "1m": "ratings.dat",
     "1m-ordered": "ml1m_ratings_ordered.csv",
+    "csv": "ratings.csv",
 }
 _HIGHEST_RATING = 5
 
@@ -44,18 +45,18 @@ _GENRES_100K = (
 
 
 class MovieLensSource(Config):
-    """A folder with MovieLens 100K or 1M; each file may be compressed (.gz)."""
+    """A folder with MovieLens (100K, 1M, 20M, 25M, 32M, or the latest); each file may be compressed (.gz)."""
 
     kind: Literal["movielens"]
     path: str
     """The folder."""
     variant: Variant | None = None
     """By default told by the files: u.data is 100k, ratings.dat is 1m, ml1m_ratings_ordered.csv is 1m-ordered
-    (original ids and ratings with each user's order, but no times)."""
+    (original ids and ratings with each user's order, but no times), ratings.csv is csv (20M, 25M, 32M, latest)."""
 
 
 def read(config: MovieLensSource) -> RawLog:
-    """Read MovieLens: feedback `rating` (1 to 5), view `liked`, items with titles and genres, users.
+    """Read MovieLens: feedback `rating` (1 to 5; 0.5 to 5 in csv), view `liked`, items with titles and genres, users.
 
     Returns:  the rows in file order (1m-ordered: by user, then order; ratings without an order are left out).
     Raises:   BadData: no such file, or one that is not as published.
@@ -65,6 +66,8 @@ def read(config: MovieLensSource) -> RawLog:
     notes: list[str] = []
     if variant == "1m-ordered":
         events = _ordered(ratings, notes)
+    elif variant == "csv":
+        return _csv(folder, ratings)
     else:
         separator = "\t" if variant == "100k" else "::"
         fields = split_lines(read_lines(ratings, "latin-1"), separator, ["user", "item", "rating", "time"])
@@ -130,6 +133,34 @@ def _ordered(file: Path, notes: list[str]) -> pl.DataFrame:
     if kept.height < events.height:
         notes.append(f"{file}: left out {events.height - kept.height:,} ratings that have no order (-1)")
     return kept.sort(USER_ID, "order", maintain_order=True).drop("order")
+
+
+def _csv(folder: Path, ratings: Path) -> RawLog:
+    """The layout from 20M on: comma-separated with a first line, half stars, and no table of users."""
+    names = ["userId", "movieId", "rating", "timestamp"]
+    frame, origin = read_table(str(ratings), dict.fromkeys(names, "movielens"), form="csv")
+    user, item, rating, time = (Column(frame[name], origin) for name in names)
+    events = _events(user, item, rating).with_columns(read_times(time, "s").alias(TIME_MS))
+    movies = either(folder, "movies.csv")
+    return RawLog(
+        events=events,
+        feedback={"rating": "amount"},
+        items=None if movies is None else _movies_csv(movies),
+        views={"liked": "rating >= 4"},
+        notes=[] if movies is not None else [f"{folder} holds no movies.csv: no titles, no genres"],
+    )
+
+
+def _movies_csv(file: Path) -> pl.DataFrame:
+    frame, origin = read_table(str(file), dict.fromkeys(["movieId", "title", "genres"], "movielens"), form="csv")
+    item, genres = Column(frame["movieId"], origin), frame["genres"]
+    ids = read_ids(item, "integers")
+    refuse_repeats(item, ids)
+    lists = read_genres(Column(genres.set(genres == "(no genres listed)", None), origin), "|")
+    title = frame["title"].str.strip_chars()
+    columns = {ITEM_ID: ids, TITLE: title, GENRES: lists, COLLECTION: lists.list.first().fill_null("Other")}
+    table = pl.DataFrame([values.alias(name) for name, values in columns.items()])
+    return table.with_columns(release_year(title).alias("release_year"))
 
 
 def _items_100k(file: Path) -> pl.DataFrame:

@@ -1,0 +1,95 @@
+"""Clicks on the news portal G1 by Globo.com (https://www.kaggle.com/gspmoreira/news-portal-user-interactions-by-globocom)."""
+
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from upnext.base.configuration import Config
+from upnext.base.errors import BadData
+from upnext.base.schema import ITEM_ID, TIME_MS, USER_ID, context_column
+from upnext.events.sources.columns import join_ids, read_categories, read_ids, read_untyped, refuse_repeats
+from upnext.events.sources.files import either, resolve_path
+from upnext.events.sources.formats import read_table
+from upnext.events.sources.raw import Column, RawLog
+from upnext.events.sources.times import read_times
+
+__all__ = ["GloboSource", "click_files", "read"]
+
+_ROLE = 'kind = "globo"'
+_CONTEXTS = {
+    "environment": "click_environment",
+    "device": "click_deviceGroup",
+    "os": "click_os",
+    "country": "click_country",
+    "region": "click_region",
+    "referrer": "click_referrer_type",
+}
+
+
+class GloboSource(Config):
+    """A folder with Globo's clicks: *clicks*.parquet, or clicks/clicks_hour_*.csv as published."""
+
+    kind: Literal["globo"]
+    path: str
+    """The folder."""
+
+
+def read(config: GloboSource) -> RawLog:
+    """Read Globo's clicks, in the order of the files, with six categorical contexts and no feedback.
+
+    Raises:   BadData: no clicks, or a file that is not as published.
+    """
+    folder = resolve_path(config.path)
+    files = click_files(folder)
+    if not files:
+        raise BadData(
+            f"{folder.absolute()} holds no *clicks*.parquet and no clicks/clicks_hour_*.csv; download the data set"
+            " from https://www.kaggle.com/gspmoreira/news-portal-user-interactions-by-globocom"
+        )
+    names = ["user_id", "click_article_id", "click_timestamp", *_CONTEXTS.values()]
+    frame, origin = read_table([str(file) for file in files], dict.fromkeys(names, _ROLE))
+    item = Column(frame["click_article_id"], origin)
+    events = {
+        USER_ID: read_ids(Column(frame["user_id"], origin)),
+        ITEM_ID: read_ids(item),
+        TIME_MS: read_times(Column(frame["click_timestamp"], origin), "ms"),
+    }
+    for name, column in _CONTEXTS.items():
+        events[context_column(name)] = read_categories(Column(frame[column], origin))
+    notes = ["session_size is not read: it counts clicks that are still to come"]
+    articles = either(folder, "articles_metadata.csv")
+    items = None
+    if articles is None:
+        notes.append(f"{folder} holds no articles_metadata.csv: no categories, no times of publication")
+    else:
+        items, events[ITEM_ID] = _articles(articles, item, events[ITEM_ID])
+    return RawLog(
+        events=pl.DataFrame([values.alias(name) for name, values in events.items()]),
+        contexts=dict.fromkeys(_CONTEXTS, "categorical"),
+        items=items,
+        notes=notes,
+    )
+
+
+def click_files(folder: Path) -> list[Path]:
+    """Find the clicks of a folder: Parquet where there is any, else the hourly CSV files."""
+    found = sorted(folder.glob("*clicks*.parquet"))
+    return found or sorted([*folder.glob("clicks/clicks_hour_*.csv"), *folder.glob("clicks_hour_*.csv")])
+
+
+def _articles(file: Path, events: Column, ids: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
+    names = ["article_id", "category_id", "created_at_ts", "publisher_id", "words_count"]
+    frame, origin = read_table(str(file), dict.fromkeys(names, _ROLE))
+    side = Column(frame["article_id"], origin)
+    side_ids = read_ids(side)
+    refuse_repeats(side, side_ids)
+    ids, side_ids = join_ids(events, ids, side, side_ids)
+    columns = {
+        ITEM_ID: side_ids,
+        "category_id": read_categories(Column(frame["category_id"], origin)),
+        "publisher_id": read_categories(Column(frame["publisher_id"], origin)),
+        "published_ms": read_untyped(Column(frame["created_at_ts"], origin)),
+        "num_words": read_untyped(Column(frame["words_count"], origin)),
+    }
+    return pl.DataFrame([values.alias(name) for name, values in columns.items()]), ids

@@ -1,0 +1,118 @@
+"""Yambda (https://huggingface.co/datasets/yandex/yambda): listens, likes and dislikes of a music service."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import polars as pl
+from pydantic import Field
+
+from upnext.base.configuration import Config
+from upnext.base.errors import BadData
+from upnext.base.schema import ITEM_ID, TIME_MS, USER_ID, context_column, feedback_column
+from upnext.events.sources.columns import read_ids, read_integers
+from upnext.events.sources.files import resolve_path
+from upnext.events.sources.formats import read_table
+from upnext.events.sources.raw import Column, Origin, RawLog
+
+__all__ = ["YambdaSource", "read"]
+
+_ROLE = 'kind = "yambda"'
+_EXPLICIT = {
+    "likes": ("like", 1.0),
+    "unlikes": ("like", 0.0),
+    "dislikes": ("dislike", 1.0),
+    "undislikes": ("dislike", 0.0),
+}
+"""What a file of explicit feedback says: taking a like back is a like of 0."""
+_STEP = 5
+
+
+class YambdaSource(Config):
+    """A folder of Yambda's flat layout (`flat/50m`, `flat/500m`, `flat/5b`): listens.parquet and, where they are,
+    likes.parquet, unlikes.parquet, dislikes.parquet, undislikes.parquet."""
+
+    kind: Literal["yambda"]
+    path: str
+    """The folder."""
+    explicit: bool = True
+    """Read likes, unlikes, dislikes and undislikes where the folder has them."""
+    start: date = date(2024, 1, 1)
+    """The day that timestamp 0 is taken for: the true one is not published. Weekdays and hours mean nothing."""
+    seconds_per_tick: Annotated[int, Field(ge=1)] = 1
+    """What a step of 1 in `timestamp` lasts. The published files hold seconds, rounded to multiples of 5; set 5
+    if yours counts five-second bins."""
+
+
+def read(config: YambdaSource) -> RawLog:
+    """Read Yambda: a row per listen, then a row per explicit reaction; what a row does not say is not observed.
+
+    `played` is the share of the track that was played, at most 1: replaying parts leads above 100 % in the files.
+
+    Raises:   BadData: no listens.parquet, or a file that is not as published.
+    """
+    folder = resolve_path(config.path)
+    file = folder / "listens.parquet"
+    if not file.is_file():
+        raise BadData(
+            f"{folder.absolute()} holds no listens.parquet; download a folder such as flat/50m from"
+            " https://huggingface.co/datasets/yandex/yambda and give its path"
+        )
+    notes = [f"times count from an unpublished moment, taken as {config.start}: hours and weekdays mean nothing"]
+    listens, items = _listens(file, config, notes)
+    frames = [listens]
+    for name, (feedback, value) in _EXPLICIT.items() if config.explicit else ():
+        path = folder / f"{name}.parquet"
+        if not path.is_file():
+            notes.append(f"{folder} holds no {name}.parquet")
+            continue
+        frame, origin = read_table(str(path), dict.fromkeys(("uid", "item_id", "timestamp", "is_organic"), _ROLE))
+        said = pl.lit(value, pl.Float32).alias(feedback_column(feedback))
+        frames.append(_events(frame, origin, config).with_columns(said))
+    names = ["like", "dislike"] if config.explicit else []
+    empty = [pl.lit(None, pl.Float32).alias(feedback_column(name)) for name in names]
+    order = [*listens.columns, *(feedback_column(name) for name in names)]
+    whole = [
+        frame.with_columns(column for column in empty if column.meta.output_name() not in frame.columns)
+        for frame in frames
+    ]
+    events = pl.concat(whole, how="diagonal").select(order)
+    return RawLog(
+        events=events,
+        contexts={"is_organic": "categorical"},
+        feedback={"played": "fraction"} | dict.fromkeys(names, "binary"),
+        items=items,
+        views={"listened": "played >= 0.5"} | {f"{name}d": f"{name} == 1" for name in names},
+        notes=notes,
+    )
+
+
+def _listens(file: Path, config: YambdaSource, notes: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    names = ["uid", "item_id", "timestamp", "is_organic", "played_ratio_pct", "track_length_seconds"]
+    frame, origin = read_table(str(file), dict.fromkeys(names, _ROLE))
+    events = _events(frame, origin, config)
+    if config.seconds_per_tick == 1 and (frame["timestamp"] % _STEP != 0).any():
+        notes.append(f"{file}: timestamps are no multiples of {_STEP}; are they five-second bins? set seconds_per_tick")
+    ratio = read_integers(Column(frame["played_ratio_pct"], origin), 0, 2**31 - 1)
+    length = read_integers(Column(frame["track_length_seconds"], origin), 0, 2**31 - 1)
+    played = (ratio.cast(pl.Float64) / 100).clip(0.0, 1.0).cast(pl.Float32)
+    events = events.with_columns(played.alias(feedback_column("played")))
+    tracks = pl.DataFrame([events[ITEM_ID], length.alias("duration_s")]).drop_nulls()
+    return events, tracks.unique(ITEM_ID, keep="first", maintain_order=True)
+
+
+def _events(frame: pl.DataFrame, origin: Origin, config: YambdaSource) -> pl.DataFrame:
+    zero = datetime.combine(config.start, datetime.min.time(), UTC)
+    start_ms = int(zero.timestamp()) * 1000
+    time = Column(frame["timestamp"], origin)
+    time.refuse(time.values.is_null(), "a time on every row", "download the file again")
+    ticks = read_integers(time, 0, 2**32 - 1)
+    organic = Column(frame["is_organic"].cast(pl.Int64), origin)
+    organic.refuse(~organic.values.is_in([0, 1]), "0 or 1", "download the file again")
+    columns = {
+        USER_ID: read_ids(Column(frame["uid"], origin)),
+        ITEM_ID: read_ids(Column(frame["item_id"], origin)),
+        TIME_MS: ticks * (config.seconds_per_tick * 1000) + start_ms,
+        context_column("is_organic"): organic.values.cast(pl.String),
+    }
+    return pl.DataFrame([values.alias(name) for name, values in columns.items()])
