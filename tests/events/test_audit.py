@@ -133,3 +133,17 @@ def test_an_empty_log_is_audited_too() -> None:
     levels = {finding.check: finding.level for finding in audit(log_of([]), np.empty(0, np.int8), by_time=True)}
     assert levels["parts"] == levels["train after test begins"] == "warning"
     assert levels["duplicates"] == levels["siblings"] == "ok"
+
+
+@pytest.mark.parametrize("has_times", [True, False])
+def test_duplicates_are_counted_as_a_loop_over_all_pairs_counts_them(has_times: bool) -> None:
+    rng = np.random.default_rng(3)
+    events = [
+        Event(2 + user, 2 + int(rng.integers(4)), time)
+        for user in range(3)
+        for time in sorted(rng.integers(6, size=11).tolist())
+    ]
+    keys = [(event.user, event.item, event.time if has_times else 0) for event in events]
+    expected = sum(key in keys[:number] for number, key in enumerate(keys))
+    finding = find("duplicates", events, [TRAIN] * len(events), schema(has_times=has_times))
+    assert stands(finding) == ("note", expected)

@@ -84,10 +84,9 @@ def _requests_across_border(log: EventLog, part: np.ndarray[Any, np.dtype[np.int
     check = "requests across the border"
     group = log.events.request
     used = part != UNUSED
-    lowest = np.full(int(group.max(initial=-1)) + 1, UNUSED)
-    highest = np.zeros_like(lowest)
-    np.minimum.at(lowest, group[used], part[used])
-    np.maximum.at(highest, group[used], part[used])
+    starts = np.flatnonzero(np.diff(group, prepend=-1))  # the groups rise along the rows
+    lowest = np.minimum.reduceat(np.where(used, part, UNUSED), starts) if len(group) else part
+    highest = np.maximum.reduceat(np.where(used, part, 0), starts) if len(group) else part
     if (lowest < highest).any():
         raise BadData("a request has events in two parts of the split: its training events would show its targets")
     has_used = lowest < UNUSED
@@ -98,13 +97,17 @@ def _requests_across_border(log: EventLog, part: np.ndarray[Any, np.dtype[np.int
 
 def _duplicates(log: EventLog) -> Finding:
     rows = log.rows
-    order = (
-        np.lexsort((rows.item, rows.time_ms, rows.user)) if log.schema.has_times else np.lexsort((rows.item, rows.user))
-    )
-    same = (rows.user[order][1:] == rows.user[order][:-1]) & (rows.item[order][1:] == rows.item[order][:-1])
+    if not len(log):
+        return Finding("duplicates", "ok", 0, "no events")
+    same_as_before = np.diff(rows.user) == 0
     if log.schema.has_times:
-        same &= rows.time_ms[order][1:] == rows.time_ms[order][:-1]
-    count = int(same.sum())
+        same_as_before &= np.diff(rows.time_ms) == 0
+    # Rows are sorted by user and time: only what lies in one block with a neighbour can be repeated.
+    block = np.cumsum(np.append(True, ~same_as_before))
+    shared = np.append(same_as_before, False) | np.append(False, same_as_before)
+    block, item = block[shared], rows.item[shared]
+    order = np.lexsort((item, block))
+    count = int(((np.diff(block[order]) == 0) & (np.diff(item[order]) == 0)).sum())
     what = "the same user, item and time" if log.schema.has_times else "the same user and item"
     return Finding("duplicates", "note" if count else "ok", count, f"{count:,} events repeat {what}")
 

@@ -50,7 +50,9 @@ class LogRows:
 
     def sorted(self) -> "LogRows":
         """Sort by (user, time, order): events of one instant keep the order of their source."""
-        return self.take(np.lexsort((self.order, self.time_ms, self.user)))
+        in_order = bool((np.diff(self.order) > 0).all())  # the sort is stable: what is in order needs no third key
+        keys = (self.time_ms, self.user) if in_order else (self.order, self.time_ms, self.user)
+        return self.take(np.lexsort(keys))
 
 
 def sibling_groups(rows: LogRows, schema: Schema) -> NDArray[np.int64]:
@@ -66,15 +68,13 @@ def sibling_groups(rows: LogRows, schema: Schema) -> NDArray[np.int64]:
     if schema.has_times:
         joins_previous[1:] = rows.time_ms[1:] == rows.time_ms[:-1]
     of_request = np.flatnonzero(rows.request >= 0)
-    _, inverse = np.unique(np.stack([rows.user[of_request], rows.request[of_request]]), axis=1, return_inverse=True)
     if len(of_request):
-        first = np.full(inverse.max() + 1, count)
-        last = np.full(inverse.max() + 1, -1)
-        np.minimum.at(first, inverse, of_request)
-        np.maximum.at(last, inverse, of_request)
-        inside = np.zeros(count + 1, np.int64)
-        np.add.at(inside, first + 1, 1)
-        np.add.at(inside, last + 1, -1)
+        user, request = rows.user[of_request], rows.request[of_request]
+        by_request = np.lexsort((request, user))  # stable: within a request the rows ascend
+        starts = np.ones(len(of_request), bool)
+        starts[1:] = (np.diff(user[by_request]) != 0) | (np.diff(request[by_request]) != 0)
+        first, last = of_request[by_request[starts]], of_request[by_request[np.append(starts[1:], True)]]
+        inside = np.bincount(first + 1, minlength=count + 1) - np.bincount(last + 1, minlength=count + 1)
         joins_previous |= np.cumsum(inside)[:count] > 0
     same_user = np.zeros(count, bool)
     same_user[1:] = rows.user[1:] == rows.user[:-1]

@@ -60,22 +60,26 @@ def run(config: PrepareConfig, workspace: Workspace, frames: Frames | None = Non
     # What comes from outside has no manifest: names, sizes and times of files stand for their content.
     files = {} if parents else fingerprints(source, frames)
     settings = {"config": config.model_dump(mode="json"), "files": files}
-    return workspace.ensure(
-        "log", "log", settings, parents, lambda draft: _prepare(config, read(source, frames), draft)
-    )
+    return workspace.ensure("log", "log", settings, parents, lambda draft: _prepare(config, source, frames, draft))
 
 
-def _prepare(config: PrepareConfig, raw: RawLog, draft: Draft) -> None:
+def _prepare(config: PrepareConfig, source: AnySource, frames: Frames | None, draft: Draft) -> None:
+    raw = read(source, frames)
     schema = _schema(config, raw)
-    users = _number(raw, USER_ID, None)
-    items = _number(raw, ITEM_ID, raw.items)
+    ids = raw.events.select(USER_ID, ITEM_ID, *([TIME_MS] if raw.has_times else []))
+    ids = ids.sort(TIME_MS, maintain_order=True) if raw.has_times else ids
+    users = _number(ids[USER_ID], None)
+    items = _number(ids[ITEM_ID], raw.items)
     contexts = {
         name: Vocabulary(raw.events[context_column(name)].drop_nulls().unique().sort().to_list() or [""])
         for name, kind in raw.contexts.items()
         if kind == "categorical"
     }
     catalogue = Catalogue(items, _side_table(items, raw.items))
-    write_log(draft.folder / "log", _rows(raw, users, items, catalogue.item_hash, contexts), schema, len(users))
+    rows, notes = _rows(raw, users, items, catalogue.item_hash, contexts), raw.notes
+    del raw, ids  # the largest thing in memory: sorting needs its room
+    write_log(draft.folder / "log", rows, schema, len(users))
+    del rows
     catalogue.save(draft.folder)
     users.save(draft.folder / "users.vocabulary.arrow")
     for name, vocabulary in contexts.items():
@@ -106,7 +110,7 @@ def _prepare(config: PrepareConfig, raw: RawLog, draft: Draft) -> None:
         "num_trained_items": len(np.unique(log.rows.item[part == TRAIN])),
         "schema": schema.model_dump(),
         "split": split.model_dump(),
-        "notes": raw.notes,
+        "notes": notes,
     }
 
 
@@ -127,12 +131,11 @@ def _schema(config: PrepareConfig, raw: RawLog) -> Schema:
     )
 
 
-def _number(raw: RawLog, column: str, side: pl.DataFrame | None) -> Vocabulary:
+def _number(ids: pl.Series, side: pl.DataFrame | None) -> Vocabulary:
     """Number ids by their first event in time; what only the side table knows comes last."""
-    events = raw.events.sort(TIME_MS, maintain_order=True) if raw.has_times else raw.events
-    ids = events[column].unique(maintain_order=True)
     if side is not None:
-        ids = pl.concat([ids, side[column]]).unique(maintain_order=True)
+        ids = pl.concat([ids.unique(maintain_order=True), side[ids.name]])
+    ids = ids.unique(maintain_order=True)
     if ids.is_empty():
         raise BadData("the source holds no event; give a file with at least one row")
     return Vocabulary(ids.to_arrow().cast(pa.int64() if ids.dtype == pl.Int64 else pa.string()))
