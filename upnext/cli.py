@@ -49,6 +49,24 @@ def run(
 
 
 @app.command()
+def init(
+    file: Annotated[str, typer.Argument(help="a table: CSV, TSV, JSON lines or Parquet; a pattern for several files")],
+    out: Annotated[Path | None, typer.Option(help="the project's file; project.toml if left out")] = None,
+    user: Annotated[str | None, typer.Option(metavar="COLUMN", help="the column of users")] = None,
+    item: Annotated[str | None, typer.Option(metavar="COLUMN", help="the column of items")] = None,
+    time: Annotated[str | None, typer.Option(metavar="COLUMN", help="the column of times")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the guesses as JSON; writes only with --out")] = False,
+) -> None:
+    """Look at a table, guess what its columns are, and write a project that `upnext run` accepts."""
+    from rich.console import Console
+
+    from upnext.commands.init import init_project
+
+    given = {role: column for role, column in (("user", user), ("item", item), ("time", time)) if column is not None}
+    init_project(file, out, given, as_json, Console())
+
+
+@app.command()
 def simulate(
     file: Annotated[Path | None, typer.Argument(help="a project's TOML file with a table [simulate]")] = None,
     out: Annotated[Path | None, typer.Option(help="write the source files into this folder instead")] = None,

@@ -9,7 +9,7 @@ import polars as pl
 from upnext.base.errors import BadData
 from upnext.events.sources.raw import Column
 
-__all__ = ["TimeUnit", "read_times"]
+__all__ = ["TimeUnit", "guess_unit", "read_times"]
 
 TimeUnit = Literal["s", "ms", "us", "iso"]
 
@@ -62,7 +62,7 @@ def _from_iso(column: Column) -> pl.Series:
     if column.values.dtype != pl.String:
         raise BadData(
             f"{column.origin.place(0)}: {column.name} {column.values[0]} is a number, but"
-            f' time_unit = "iso" reads text; {_advice(_guess(column.values[0]))}'
+            f' time_unit = "iso" reads text; {_advice(guess_unit(column.values[0]))}'
         )
     frame = column.values.str.strip_chars().str.extract_groups(_ISO).struct.unnest()
     day, minute, second, fraction, hours, minutes = (pl.col(name) for name in frame.columns)
@@ -94,7 +94,7 @@ def _numbers(column: Column, unit: TimeUnit) -> pl.Series:
     unreadable = values.is_null() if values.dtype == pl.Int64 else ~values.is_finite().fill_null(False)
     row = unreadable.arg_max()
     found = None if row is None or not unreadable[row] else column.values[row]
-    todo = 'correct it, or declare time_unit = "iso"' if _guess(found) == "iso" else "correct it, or remove the row"
+    todo = 'correct it, or declare time_unit = "iso"' if guess_unit(found) == "iso" else "correct it, or remove the row"
     column.refuse(unreadable, f"a number of {_CALLED[unit]} since 1970", todo)
     return values
 
@@ -107,7 +107,7 @@ def _within(column: Column, values: pl.Series, unit: str) -> pl.Series:
         return values
     row = int((~good).arg_max() or 0)
     value, place = column.values[row], column.origin.place(row)
-    guess = _guess(value)
+    guess = guess_unit(value)
     if guess not in (None, "iso", unit):
         first = good.arg_max()
         if first is None or not good[first]:
@@ -135,8 +135,8 @@ def _called(seconds: float) -> str:
         return "in no calendar"
 
 
-def _guess(value: object) -> str | None:
-    """Guess the unit in which a value would be a moment between 1990 and tomorrow."""
+def guess_unit(value: object) -> str | None:
+    """Guess the unit in which a value would be a moment between 1990 and tomorrow: s, ms, us, ns, iso, or None."""
     text = str(value).strip()
     if pl.Series([text]).str.contains(_ISO).item():
         return "iso"
@@ -156,7 +156,7 @@ def _advice(guess: str | None) -> str:
 
 def _undeclared(column: Column) -> str:
     value = column.values[0]
-    guess = _guess(value)
+    guess = guess_unit(value)
     looks = "" if guess is None else f", which looks like {_CALLED[guess]}"
     place = column.origin.place(0)
     return f"{place}: {column.name} {value}{looks}, but no time_unit is declared; {_advice(guess)}"

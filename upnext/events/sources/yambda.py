@@ -9,7 +9,7 @@ from pydantic import Field
 
 from upnext.base.configuration import Config
 from upnext.base.errors import BadData
-from upnext.base.schema import ITEM_ID, TIME_MS, USER_ID, context_column, feedback_column
+from upnext.base.schema import ITEM_ID, TIME_MS, USER_ID, FeedbackKind, context_column, feedback_column
 from upnext.events.sources.columns import read_ids, read_integers
 from upnext.events.sources.files import resolve_path
 from upnext.events.sources.formats import read_table
@@ -77,10 +77,11 @@ def read(config: YambdaSource) -> RawLog:
         for frame in frames
     ]
     events = pl.concat(whole, how="diagonal").select(order)
+    binary: dict[str, FeedbackKind] = dict.fromkeys(names, "binary")
     return RawLog(
         events=events,
         contexts={"is_organic": "categorical"},
-        feedback={"played": "fraction"} | dict.fromkeys(names, "binary"),
+        feedback=binary | {"played": "fraction"},
         items=items,
         views={"listened": "played >= 0.5"} | {f"{name}d": f"{name} == 1" for name in names},
         notes=notes,

@@ -1,0 +1,102 @@
+"""`upnext init`: what it writes is accepted and prepares; what is there is kept."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import polars as pl
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from upnext.base.errors import BadConfig, BadData
+from upnext.cli import app
+from upnext.commands.init import init_project
+from upnext.commands.project import load_project
+from upnext.pipeline import prepare
+
+DAY_MS = 86_400_000
+QUIET = Console(quiet=True)
+
+
+def events(num_rows: int = 200) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "user id": [f"u{i % 9}" for i in range(num_rows)],
+            "item": [1 + i * i % 23 for i in range(num_rows)],
+            "time_ms": [1_700_000_000_000 + i * DAY_MS // 4 for i in range(num_rows)],
+            "clicked?": [int(i % 3 == 0) for i in range(num_rows)],
+            "device": [("tv", "phone", "web")[i % 5 % 3] for i in range(num_rows)],
+            "2nd surface!": [("home", "search")[i % 7 % 2] for i in range(num_rows)],
+        }
+    )
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet", "semicolon.csv"])
+def test_init_then_prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = f"My log.{ending}"
+    match ending:
+        case "jsonl":
+            events().write_ndjson(file)
+        case "parquet":
+            events().write_parquet(file)
+        case _:
+            events().write_csv(file, separator={"csv": ",", "tsv": "\t"}.get(ending, ";"))
+    init_project(file, None, {}, False, QUIET)
+    project = load_project(Path("project.toml"))
+    artifact = prepare.run(project.prepare, project.opened())
+    metrics = artifact.manifest["metrics"]
+    assert (metrics["num_events"], metrics["num_users"]) == (200, 9)
+    assert metrics["schema"]["contexts"] == {"device": "categorical", "c_2nd__surface_": "categorical"}
+    assert metrics["schema"]["feedback"] == {"clicked_": "binary"}
+    assert metrics["schema"]["views"] == {"chosen": "clicked_ == 1"}
+    assert metrics["split"]["kind"] == "global_time"
+    assert metrics["split"]["test"] == 3 * DAY_MS  # a tenth of 50 days holds 3 days
+
+
+def test_a_log_without_times_is_split_by_last_events(tmp_path: Path) -> None:
+    events().drop("time_ms").write_csv(tmp_path / "a.csv")
+    init_project(str(tmp_path / "a.csv"), tmp_path / "a.toml", {}, False, QUIET)
+    written = tomllib.loads((tmp_path / "a.toml").read_text())
+    assert written["prepare"]["split"] == {"kind": "leave_last_out", "view": "chosen"}
+    assert "time" not in written["prepare"]["source"]
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    events().write_csv(tmp_path / "a.csv")
+    (tmp_path / "a.toml").write_text("mine")
+    with pytest.raises(BadConfig, match=r"a.toml exists, and is not overwritten; choose another name with --out"):
+        init_project(str(tmp_path / "a.csv"), tmp_path / "a.toml", {}, False, QUIET)
+    assert (tmp_path / "a.toml").read_text() == "mine"
+
+
+def test_json_prints_and_writes_only_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    events().write_csv("a.csv")
+    shown = json.loads(CliRunner().invoke(app, ["init", "a.csv", "--json"]).stdout)
+    assert shown["num_rows"] == 200
+    assert shown["problems"] == []
+    assert [column["role"] for column in shown["columns"]][:4] == ["user", "item", "time", "feedback"]
+    assert not Path("project.toml").exists()
+    CliRunner().invoke(app, ["init", "a.csv", "--json", "--out", "deep/a.toml"])
+    assert load_project(Path("deep/a.toml")).workspace == Path("runs/a")
+
+
+def test_the_table_shows_samples_and_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    events().write_csv("a.csv")
+    shown = CliRunner().invoke(app, ["init", "a.csv", "--user", "device"]).stdout
+    assert "given as --user" in shown
+    assert "milliseconds from 2023-11-14" in shown
+    assert "u0, u1, u2" in shown
+    assert "upnext run project.toml" in shown
+
+
+def test_a_table_that_is_no_log_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    events().with_columns(pl.col("item").cast(pl.Float64)).write_csv("a.csv")
+    with pytest.raises(BadData, match=r"a.csv is no log yet: column 'item' holds item ids as floats"):
+        init_project("a.csv", None, {}, False, QUIET)
+    assert not Path("project.toml").exists()
