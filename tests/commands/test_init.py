@@ -48,7 +48,7 @@ def test_init_then_prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endi
     artifact = prepare.run(project.prepare, project.opened())
     metrics = artifact.manifest["metrics"]
     assert (metrics["num_events"], metrics["num_users"]) == (200, 9)
-    assert metrics["schema"]["contexts"] == {"device": "categorical", "c_2nd__surface_": "categorical"}
+    assert metrics["schema"]["contexts"] == {"device": "categorical", "c_2nd_surface_": "categorical"}
     assert metrics["schema"]["feedback"] == {"clicked_": "binary"}
     assert metrics["schema"]["views"] == {"chosen": "clicked_ == 1"}
     assert metrics["split"]["kind"] == "global_time"
