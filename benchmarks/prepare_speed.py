@@ -41,7 +41,8 @@ def main() -> None:
     if arguments.child is not None:
         print(json.dumps(_child(arguments.child, arguments.folder)))
         return
-    rows = [row for copies in arguments.copies for row in measure(copies)]
+    command = f"python benchmarks/prepare_speed.py --copies {' '.join(map(str, arguments.copies))}"
+    rows = [row | {"command": command} for copies in arguments.copies for row in measure(copies)]
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
@@ -66,7 +67,6 @@ def measure(copies: int) -> list[dict[str, Any]]:
         "k": None,
         "seeds": REPEATS,
         "minutes": None,
-        "command": f"python benchmarks/prepare_speed.py --copies {copies}",
         "commit": git("rev-parse", "--short", "HEAD") + ("+changes" if git("status", "--porcelain", "upnext") else ""),
         "machine": machine(),
     }

@@ -15,6 +15,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from datetime import date
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -210,7 +211,8 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return f"list of {_plural(_words(get_args(annotation)[0]))}"
     if get_origin(annotation) is dict:
         return f"table of {_plural(_words(get_args(annotation)[1]))}"
-    return {str: "text", int: "integer", float: "number", bool: "`true` or `false`", Path: "path"}[annotation]
+    plain = {str: "text", int: "integer", float: "number", bool: "`true` or `false`", Path: "path", date: "date"}
+    return plain[annotation]
 
 
 def _plural(words: str) -> str:
@@ -257,7 +259,7 @@ def _duration(milliseconds: int) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(part)}" for key, part in value.items()) + " }" if value else "{}"
-    return json.dumps(value)
+    return value.isoformat() if isinstance(value, date) else json.dumps(value)
 
 
 # --- the reference of the Python API ---------------------------------------------------------------------------------
@@ -449,7 +451,7 @@ def results_page(rows: list[Row]) -> str:
         lines += [*group.facts(), ""]
     others = [row for row in rows if row["k"] is None]
     if others:
-        lines += ["## Other measurements", ""]
+        lines += ["## Other measurements", "", "In brackets: the lowest and the highest of several runs.", ""]
         cells = [(r["benchmark"], r["dataset"], r["model"], r["variant"], r["metric"], _figure(r)) for r in others]
         lines += _table(["Benchmark", "Data set", "Model", "Variant", "Metric", "Value"], cells)
         ways = dict.fromkeys((r["command"], r["commit"], r["machine"]) for r in others)
