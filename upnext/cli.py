@@ -24,14 +24,23 @@ app = typer.Typer(
 File = Annotated[Path, typer.Argument(help="the project's TOML file")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; repeatable")]
 
+Resume = Annotated[bool, typer.Option("--resume", help="go on with a training that was interrupted")]
 
-def _stages(file: Path, overrides: list[str] | None, *, only: str | None = None, until: str | None = None) -> None:
+
+def _stages(
+    file: Path,
+    overrides: list[str] | None,
+    *,
+    only: str | None = None,
+    until: str | None = None,
+    resume: bool = False,
+) -> None:
     from rich.console import Console
 
     from upnext.commands.project import load_project
     from upnext.commands.run import run_stages
 
-    run_stages(load_project(file, overrides or []), Console(), only=only, until=until)
+    run_stages(load_project(file, overrides or []), Console(), only=only, until=until, resume=resume)
 
 
 @app.command()
@@ -39,13 +48,14 @@ def run(
     file: File,
     overrides: Set = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="the last stage to run")] = None,
+    resume: Resume = False,
 ) -> None:
     """Run every stage: simulate, prepare, pretrain, evaluate, publish, serve. What is up to date is skipped."""
     from upnext.commands.run import STAGES
 
     if until is not None and until not in STAGES:
         raise typer.BadParameter(f"{until!r} is no stage; choose one of {', '.join(STAGES)}", param_hint="--until")
-    _stages(file, overrides, until=until)
+    _stages(file, overrides, until=until, resume=resume)
 
 
 @app.command()
@@ -91,9 +101,9 @@ def prepare(file: File, overrides: Set = None) -> None:
 
 
 @app.command()
-def pretrain(file: File, overrides: Set = None) -> None:
+def pretrain(file: File, overrides: Set = None, resume: Resume = False) -> None:
     """Event log -> models."""
-    _stages(file, overrides, only="pretrain")
+    _stages(file, overrides, only="pretrain", resume=resume)
 
 
 @app.command()

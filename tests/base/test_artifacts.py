@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import upnext
 from upnext.base import artifacts
 from upnext.base.artifacts import Artifact, Draft, Workspace, code_version, replace_file
 from upnext.base.errors import BadArtifact
+from upnext.base.locks import hold, is_held, try_lock
 
 CONFIG = {"width": 3, "nested": {"a": [1, 2]}}
 
@@ -354,3 +356,69 @@ def test_a_replacement_that_fails_leaves_the_old_content(tmp_path: Path, monkeyp
     with pytest.raises(OSError, match="No space left"):
         replace_file(path, b"new")
     assert path.read_bytes() == b"old"
+
+
+def test_kept_work_outlives_a_failed_build_and_ends_with_a_finished_one(workspace: Workspace) -> None:
+    def fail_half_way(draft: Draft) -> None:
+        kept = draft.keep()
+        (kept / "half").write_text("h")
+        (kept / ".half.123").write_text("a write that was cut off")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        workspace.ensure("mine", "model", CONFIG, [], fail_half_way)
+    (kept,) = (workspace.root / "training").iterdir()
+    assert everything(kept) == [".half.123", "half", "lock", "recipe.json"]
+    make(workspace)  # another recipe does not care
+    with workspace.build("model", CONFIG | {"width": 4}) as draft:
+        assert draft.keep() != kept
+    with workspace.build("model", CONFIG) as draft:
+        assert draft.keep() == kept
+        assert everything(kept) == ["half", "lock", "recipe.json"]
+        assert json.loads((kept / "recipe.json").read_text())["config"] == CONFIG
+        (draft.folder / "whole").write_text("w")
+    assert everything(workspace.root / "training") == []
+
+
+def test_kept_work_has_one_holder(workspace: Workspace) -> None:
+    with workspace.build("model", CONFIG) as draft:
+        kept = draft.unfinished
+    message = rf"another run \(process {os.getpid()}\) is making the same artifact"
+    with hold(kept), workspace.build("model", CONFIG) as second, pytest.raises(BadArtifact, match=message):
+        second.keep()
+
+
+def test_a_holder_whose_folder_is_removed_meanwhile_makes_it_anew(tmp_path: Path) -> None:
+    with hold(tmp_path / "a"):
+        shutil.rmtree(tmp_path / "a")
+        with hold(tmp_path / "a"):
+            assert is_held(tmp_path / "a")
+    assert not is_held(tmp_path / "a")
+    assert not is_held(tmp_path / "nothing")
+
+
+def test_a_build_removes_what_no_build_can_use(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    folder = workspace.root / "artifacts"
+    for name in (f".log-00.{gone.pid}", f".log-00.{os.getppid()}", ".log-00.no-number"):
+        (folder / name / "deep").mkdir(parents=True)
+    held = folder / f".log-11.{gone.pid}"  # of a process that this one cannot see
+    held.mkdir()
+    lock = try_lock(held)
+    finished = make(workspace, "model")
+    assert lock is not None
+    os.close(lock)
+    drafts = [f".log-00.{os.getppid()}", ".log-00.no-number", held.name, finished.name]
+    assert {path.name for path in folder.iterdir()} == set(drafts)
+
+    training = workspace.root / "training"
+    for name, code in (("model-new", code_version()), ("model-old", "0.0.0+x"), (finished.name, code_version())):
+        (training / name).mkdir(parents=True)
+        (training / name / "recipe.json").write_text(json.dumps({"code_version": code}))
+    (training / "not-ours").mkdir()
+    with hold(training / "model-old"):
+        make(workspace)
+        assert {path.name for path in training.iterdir()} == {"model-new", "model-old", "not-ours"}
+    make(workspace)
+    assert {path.name for path in training.iterdir()} == {"model-new", "not-ours"}

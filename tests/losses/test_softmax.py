@@ -9,7 +9,7 @@ from upnext.losses.softmax import full_softmax_loss
 
 @pytest.mark.parametrize("rows", [1, 2, 256])
 def test_equals_the_slow_loop_with_gradients(rows, monkeypatch):
-    monkeypatch.setattr(softmax, "_ROWS", rows)
+    monkeypatch.setattr(softmax, "BLOCK", rows)
     generator = np.random.default_rng(0)
     queries, items = generator.normal(size=(5, 8)), generator.normal(size=(11, 8))
     targets = [3, 0, 10, 3, 7]

@@ -55,7 +55,11 @@ def test_keeps_the_best_epoch_and_stops_when_patience_ends(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [line["metric"] for line in lines] == [0.1, 0.5, 0.4, 0.3]
     assert lines[0]["square_loss"] > lines[3]["square_loss"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "best-1.safetensors",
+        "checkpoint.safetensors",
+        "history.jsonl",
+    ]
 
 
 def test_a_loss_that_is_no_number_stops_with_advice(tmp_path):

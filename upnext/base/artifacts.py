@@ -3,6 +3,7 @@
     workspace/
       artifacts/log-1f3a…/manifest.json + files
       current/log            the name of the artifact in use: a small file, replaced atomically
+      training/model-7c0d…/  what a stage keeps to go on after a kill; gone when the artifact is finished
 
 A manifest says what the artifact is, from which configuration, parents and code it came, and the hash of each of
 its files. The folder's name is the hash of that recipe: an artifact is up to date when its recipe is unchanged.
@@ -22,6 +23,7 @@ from typing import Any
 
 from upnext.base.configuration import digest
 from upnext.base.errors import BadArtifact
+from upnext.base.locks import hold, is_held, is_running, try_lock
 from upnext.version import __version__
 
 __all__ = ["FORMAT_VERSION", "Artifact", "Draft", "Workspace", "code_version", "replace_file"]
@@ -29,6 +31,7 @@ __all__ = ["FORMAT_VERSION", "Artifact", "Draft", "Workspace", "code_version", "
 FORMAT_VERSION = 1
 
 _MANIFEST = "manifest.json"
+_RECIPE = "recipe.json"
 # What only composes stages cannot change what they make.
 _ROOMS_WITHOUT_ARTIFACTS = {"commands", "cli.py", "api.py"}
 _MANIFEST_KEYS = {"kind", "format_version", "code_version", "config", "parents", "files", "schema", "metrics"}
@@ -121,8 +124,30 @@ class Draft:
     """An artifact being written: put files into `folder`, figures into `metrics`, the hash of the log's schema."""
 
     folder: Path
+    recipe: dict[str, Any]
+    unfinished: Path
+    """Where work on this recipe outlives a killed build; not made before `keep`."""
     metrics: dict[str, Any] = field(default_factory=dict)
     schema: str = ""
+    _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def keep(self) -> Path:
+        """Make the folder `unfinished` and hold it; what a killed build left there is still in it.
+
+        It is this recipe's alone, and is removed when the artifact is finished.
+
+        Raises:   BadArtifact: another run holds it.
+        """
+        try:
+            self._held.enter_context(hold(self.unfinished))
+        except BlockingIOError as error:
+            raise BadArtifact(
+                f"another run (process {error}) is making the same artifact in {self.unfinished}; wait for it or end it"
+            ) from None
+        for partial in self.unfinished.glob(".*"):  # files that a kill left half-written
+            partial.unlink()
+        replace_file(self.unfinished / _RECIPE, json.dumps(self.recipe, indent=1).encode())
+        return self.unfinished
 
 
 @dataclass(frozen=True)
@@ -146,6 +171,10 @@ class Workspace:
         shutil.copytree(self._current, pointers)
         return Workspace(self.root, pointers)
 
+    @property
+    def _training(self) -> Path:
+        return self.root / "training"
+
     def find(self, kind: str, config: Any, parents: Sequence[Artifact] = ()) -> Artifact | None:
         """Find the artifact with this recipe, if it was made already; a damaged one has to be made again."""
         return self._whole(self._artifacts / self._name(self._recipe(kind, config, parents)))
@@ -167,6 +196,7 @@ class Workspace:
         recipe = self._recipe(kind, config, parents)
         final = self._artifacts / self._name(recipe)
         partial = self._artifacts / f".{final.name}.{os.getpid()}"
+        self._remove_rubbish()
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -174,17 +204,33 @@ class Workspace:
             raise BadArtifact(
                 f"cannot write into {self._artifacts}: {error.strerror}; choose another workspace"
             ) from None
+        draft = Draft(partial, recipe, self._training / final.name)
+        lock = try_lock(partial)
         try:
-            draft = Draft(partial)
             yield draft
             self._finish(partial, recipe, draft)
             self._place(partial, final)
+            shutil.rmtree(draft.unfinished, ignore_errors=True)
         except OSError as error:
             if error.errno not in _FULL_OR_CLOSED and "No space left" not in str(error):
                 raise
             raise BadArtifact(f"cannot write {final}: {error}; make room, or choose another workspace") from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+            draft._held.close()
+            if lock is not None:
+                os.close(lock)
+
+    def _remove_rubbish(self) -> None:
+        """Remove drafts of processes that are gone, and kept work that no build can go on with."""
+        for draft in self._artifacts.glob(".*-*.*"):
+            process = draft.name.rpartition(".")[2]
+            if process.isdigit() and not is_running(int(process)):
+                _remove_if_free(draft)
+        for folder in self._training.glob("*"):
+            is_finished = self._whole(self._artifacts / folder.name) is not None
+            if (is_finished or _code_of(folder) not in (None, code_version())) and not is_held(folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
     @staticmethod
     def _finish(partial: Path, recipe: dict[str, Any], draft: Draft) -> None:
@@ -267,6 +313,23 @@ class Workspace:
     @staticmethod
     def _name(recipe: dict[str, Any]) -> str:
         return f"{recipe['kind']}-{digest(recipe)}"
+
+
+def _remove_if_free(draft: Path) -> None:
+    """Remove a draft unless somebody holds it: a process of another container has a number unknown here."""
+    with contextlib.suppress(FileNotFoundError):
+        lock = try_lock(draft)
+        if lock is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+            os.close(lock)
+
+
+def _code_of(folder: Path) -> str | None:
+    """The version of the code that kept work in a folder; None if the folder does not say."""
+    try:
+        return str(json.loads((folder / _RECIPE).read_text())["code_version"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -25,12 +25,16 @@ __all__ = ["STAGES", "run_stages"]
 STAGES = ("simulate", "prepare", "pretrain", "evaluate", "publish", "serve")
 
 
-def run_stages(project: Project, console: Console, *, only: str | None = None, until: str | None = None) -> None:
+def run_stages(
+    project: Project, console: Console, *, only: str | None = None, until: str | None = None, resume: bool = False
+) -> None:
     """Run the stages, all of them or up to `until`, or only one, saying what each made.
+
+    With `resume`, a training that was interrupted goes on where it stopped.
 
     Raises:   BadConfig: the project has no such stage.
     """
-    steps = list(_steps(project, console))
+    steps = list(_steps(project, console, resume))
     wanted = only or until or steps[-1].stage
     if wanted not in {step.stage for step in steps}:
         table = "simulate" if wanted == "simulate" else "publish"
@@ -65,18 +69,24 @@ class _Step:
     make: Callable[[], Artifact]
 
 
-def _steps(project: Project, console: Console) -> Iterator[_Step]:
+def _steps(project: Project, console: Console, resume: bool) -> Iterator[_Step]:
     workspace = project.opened()
     if project.simulate is not None:
         yield _Step("simulate", "simulate", partial(simulate.into_workspace, project.simulate, workspace))
     yield _Step("prepare", "prepare", partial(prepare.run, project.prepare, workspace))
     for name, settings in project.pretrain.items():
-        yield _Step("pretrain", f"pretrain {name}", partial(pretrain.run, settings, workspace, name))
+        tell = partial(_tell, console, f"pretrain {name}")
+        make = partial(pretrain.run, settings, workspace, name, resume=resume, tell=tell)
+        yield _Step("pretrain", f"pretrain {name}", make)
     yield _Step("evaluate", "evaluate", partial(evaluate.run, project.evaluate, workspace, list(project.pretrain)))
     if project.publish is not None:
         announce = partial(_announce, project, console)
         yield _Step("publish", "publish", partial(publish.run, project.publish, workspace))
         yield _Step("serve", "serve", partial(serve.run, project.serve, workspace, announce))
+
+
+def _tell(console: Console, label: str, message: str) -> None:
+    console.print(f"[bold]{label}[/bold]  {escape(message)}")
 
 
 def _announce(project: Project, console: Console, address: str) -> None:

@@ -22,6 +22,7 @@ __all__ = ["Histories", "Ranking", "rank_cases", "retriever_scores"]
 
 _SCORES_PER_BLOCK = 4_000_000
 _TOKENS_PER_BLOCK = 25_600
+_CPU = torch.device("cpu")
 
 Scores = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Scores some cases, given by number: (B, V) over all dense ids."""
@@ -54,18 +55,20 @@ class Histories:
         return self.events.batch(*self.ranges(cases, length))
 
 
-def retriever_scores(model: Retriever, log: EventLog, cases: Cases, num_items: int) -> Scores:
-    """Score cases with a model: encode the history before each, then score the whole catalogue."""
+def retriever_scores(
+    model: Retriever, log: EventLog, cases: Cases, num_items: int, device: torch.device = _CPU
+) -> Scores:
+    """Score cases with a model, on its device: encode the history before each, then score the whole catalogue."""
     histories = Histories(log, model.view)
-    everything = torch.arange(num_items)[None]
+    everything = torch.arange(num_items, device=device)[None]
 
     def scores(block: NDArray[np.int64]) -> NDArray[np.float32]:
         some = cases.take(block)
         with torch.inference_mode():
-            state = model.encode(histories.batch(some, model.max_length))
-            request = Request(torch.from_numpy(some.time_ms), torch.from_numpy(some.user))
+            state = model.encode(histories.batch(some, model.max_length).to(device))
+            request = Request(torch.from_numpy(some.time_ms), torch.from_numpy(some.user)).to(device)
             result: Tensor = model.score(state, request, everything)
-        return result.numpy()
+        return result.cpu().numpy()
 
     return scores
 

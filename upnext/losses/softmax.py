@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["full_softmax_loss"]
+__all__ = ["BLOCK", "full_softmax_loss"]
 
-_ROWS = 256
+BLOCK = 256
 """Positions per step: small enough for a block of logits to stay in cache, large enough for a good matmul."""
 
 
@@ -24,8 +24,8 @@ class _FullSoftmaxLoss(torch.autograd.Function):
         loss = queries.new_zeros(())
         d_queries = torch.empty_like(queries)
         d_items = torch.zeros_like(items)
-        for start in range(0, len(queries), _ROWS):
-            q, target = queries[start : start + _ROWS], targets[start : start + _ROWS, None]
+        for start in range(0, len(queries), BLOCK):
+            q, target = queries[start : start + BLOCK], targets[start : start + BLOCK, None]
             logits = q @ items.T
             log_normaliser = logits.logsumexp(1, keepdim=True)
             loss += (log_normaliser - logits.gather(1, target)).sum()
@@ -33,7 +33,7 @@ class _FullSoftmaxLoss(torch.autograd.Function):
                 # d loss / d logits = softmax - onehot(target)
                 d_logits = logits.sub_(log_normaliser).exp_()
                 d_logits.scatter_add_(1, target, d_logits.new_full(target.shape, -1.0))
-                torch.mm(d_logits, items, out=d_queries[start : start + _ROWS])
+                torch.mm(d_logits, items, out=d_queries[start : start + BLOCK])
                 d_items.addmm_(d_logits.T, q)
         ctx.save_for_backward(d_queries, d_items)
         return loss

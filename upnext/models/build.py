@@ -29,7 +29,7 @@ def save_model(model: AnyModel, folder: Path) -> None:
     """Write `model.json` (configuration) and `weights.safetensors` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model.tensors()
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "weights.safetensors")
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / "weights.safetensors")
     (folder / "model.json").write_text(json.dumps({"model": model.config.model_dump()}, indent=1))
 
 

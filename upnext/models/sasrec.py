@@ -104,6 +104,15 @@ class SASRec(nn.Module):
         out: Tensor = self.norm(x)
         return out
 
+    def num_activations(self, tokens: int) -> int:
+        """How many float32 numbers training holds for T tokens, start tokens included: T · D · (19 · layers + 13).
+
+        A layer keeps 19 D per token for its backward pass: inputs and outputs of the two norms (4), queries, keys
+        and values (3), what attention gave (2), the hidden layer before and after GELU (8), two dropout masks (2).
+        The other 13 are the embedding with its mask, the states, and gradients on their way back (9).
+        """
+        return tokens * self.config.width * (19 * self.config.layers + 13)
+
     def encode(self, histories: SequenceBatch) -> State:
         """Encode histories into the state after their last event."""
         histories = histories.view(self.view).last(self.max_length)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from upnext.base.batches import SequenceBatch
-from upnext.losses.softmax import full_softmax_loss
+from upnext.losses.softmax import BLOCK, full_softmax_loss
 from upnext.models.sasrec import SASRec
 
 __all__ = ["TARGET", "NextItemPrediction"]
@@ -25,8 +25,17 @@ class NextItemPrediction:
     def __init__(self, model: SASRec) -> None:
         self.model = model
         self.trained_items = model.trained.nonzero().squeeze(1)
-        self.row_of_item = torch.zeros(len(model.trained), dtype=torch.int64)
-        self.row_of_item[self.trained_items] = torch.arange(len(self.trained_items))
+        self.row_of_item = torch.zeros(len(model.trained), dtype=torch.int64, device=model.trained.device)
+        self.row_of_item[self.trained_items] = torch.arange(len(self.trained_items), device=model.trained.device)
+
+    def num_activations(self, tokens: int) -> int:
+        """How many float32 numbers a step of T tokens holds: those of the model, the queries, and the softmax.
+
+        The softmax over V trained items takes 2 · 256 · V for a block of logits, and 4 · V · D for the item vectors,
+        their gradient, and what that adds to the embedding's; queries and their gradient take 2 · T · D.
+        """
+        V, D = len(self.trained_items), self.model.config.width
+        return self.model.num_activations(tokens) + 2 * tokens * D + 2 * BLOCK * V + 4 * V * D
 
     def __call__(self, batch: SequenceBatch, step: int) -> dict[str, tuple[Tensor, Tensor]]:
         """The term `next_item`: (sum of losses, number of targets)."""
@@ -36,4 +45,4 @@ class NextItemPrediction:
         queries = states[row, batch.num_visible[row, event]]
         items = self.model.item_embedding.weight[self.trained_items]
         loss = full_softmax_loss(queries, items, self.row_of_item[batch.item[row, event]])
-        return {"next_item": (loss, torch.tensor(float(len(row))))}
+        return {"next_item": (loss, torch.tensor(float(len(row)), device=loss.device))}

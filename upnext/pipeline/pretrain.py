@@ -1,5 +1,6 @@
 """Pretrain: event log -> model. Neural models are trained; counting models are counted."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,9 +24,13 @@ from upnext.models.build import AnyModel, ModelConfig, save_model
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
 from upnext.models.sasrec import SASRec, SASRecConfig
 from upnext.objectives.next_item import TARGET, NextItemPrediction
-from upnext.training.loop import TrainingConfig, train
+from upnext.training.devices import choose_device
+from upnext.training.loop import HISTORY, Start, TrainingConfig, train
+from upnext.training.memory import Need, check_memory, largest_batch
 
 __all__ = ["PretrainConfig", "run"]
+
+Validate = Callable[[], dict[str, float]]
 
 
 class PretrainConfig(Config):
@@ -48,20 +53,39 @@ class PretrainConfig(Config):
         return self
 
 
-def run(config: PretrainConfig, workspace: Workspace, name: str) -> Artifact:
-    """Train the model that the configuration calls `name`; up to date ones are found, not trained again."""
+def run(
+    config: PretrainConfig,
+    workspace: Workspace,
+    name: str,
+    *,
+    resume: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Artifact:
+    """Train the model that the configuration calls `name`; up to date ones are found, not trained again.
+
+    Args:     resume: go on with a training of this recipe that was interrupted; tell: hears what is worth saying.
+    """
     parent = workspace.current("log", "log")
 
     def write(draft: Draft) -> None:
         log, part = EventLog.open(parent.folder / "log"), np.load(parent.folder / "split.npy")
-        save_model(_fit(config, parent.manifest["metrics"], log, part, draft, name), draft.folder)
+
+        def train_it(model: SASRec, data: Chunks, validate: Validate) -> None:
+            folder = draft.keep()
+            start = Start(label=name, recipe=folder.name, resume=resume, tell=tell)
+            result = train(model, NextItemPrediction(model), data, validate, config.training, folder, start)
+            shutil.copyfile(folder / HISTORY, draft.folder / HISTORY)
+            draft.metrics |= asdict(result) | {"parameters": sum(p.numel() for p in model.parameters())}
+
+        save_model(_fit(config, parent.manifest["metrics"], log, part, name, train_it), draft.folder)
         draft.schema = log.schema.digest()
 
-    return workspace.ensure(f"model-{name}", "model", config.model_dump(mode="json"), [parent], write)
+    recipe = config.model_dump(mode="json", exclude={"training": {"checkpoint_every"}})  # it changes no result
+    return workspace.ensure(f"model-{name}", "model", recipe, [parent], write)
 
 
 def _fit(
-    config: PretrainConfig, facts: dict[str, Any], log: EventLog, part: NDArray[np.int8], draft: Draft, name: str
+    config: PretrainConfig, facts: dict[str, Any], log: EventLog, part: NDArray[np.int8], name: str, train_it: "TrainIt"
 ) -> AnyModel:
     rows, events = log.in_view(config.model.view)
     is_trained = part[rows] == TRAIN
@@ -75,20 +99,33 @@ def _fit(
                 raise BadConfig(f"pretrain.{name}: recently_popular needs times; this log has only an order: remove it")
             return RecentlyPopular(config.model, events.item, events.time_ms, np.zeros(num_items, np.int64))
         case SASRecConfig():
-            torch.manual_seed(config.training.seed)
             trained = torch.from_numpy(np.bincount(events.item, minlength=num_items) > 0)
-            model = SASRec(config.model, trained)
-            chunks = Chunks.cut(events.without_columns(), np.searchsorted(rows, log.offsets), model.max_length)
+            chunks = Chunks.cut(events.without_columns(), np.searchsorted(rows, log.offsets), config.model.max_length)
+            device = choose_device(config.training.device)
+            num_events = int(log.views[config.model.view].sum())
+            tokens = largest_batch(chunks.lengths, config.training.tokens_per_batch)
+            check_memory(_need(config.model, trained, tokens, num_events), device, name)
+            torch.manual_seed(config.training.seed)
+            model = SASRec(config.model, trained).to(device)
             validate = _validation(model, config, log, part, facts["split"]["kind"] == "leave_last_out")
-            objective = NextItemPrediction(model)
-            result = train(model, objective, chunks, validate, config.training, draft.folder, label=name)
-            draft.metrics |= asdict(result) | {"parameters": sum(p.numel() for p in model.parameters())}
+            train_it(model, chunks, validate)
             return model
+
+
+def _need(config: SASRecConfig, trained: torch.Tensor, tokens: int, num_events: int) -> Need:
+    """What training will hold; the model here is only its shapes, so that nothing is allocated yet."""
+    with torch.device("meta"):
+        shapes = SASRec(config, trained)
+    return Need(
+        parameters=sum(parameter.numel() for parameter in shapes.parameters()),
+        activations=NextItemPrediction(shapes).num_activations(tokens),
+        log=2 * 6 * 8 * num_events,  # validation selects the view's events twice: five columns and their rows
+    )
 
 
 def _validation(
     model: SASRec, config: PretrainConfig, log: EventLog, part: NDArray[np.int8], removes_history: bool
-) -> Callable[[], dict[str, float]]:
+) -> Validate:
     """What early stopping looks at: the metric that `evaluate` reports, on cases of the validation part."""
     cases = find_cases(log, part, VALIDATION, model.view)
     chosen = np.random.default_rng(0).permutation(len(cases))[: config.validation_cases]
@@ -99,7 +136,7 @@ def _validation(
     num_items = len(model.trained)
     rank = partial(
         rank_cases,
-        retriever_scores(model, log, cases, num_items),
+        retriever_scores(model, log, cases, num_items, device=model.trained.device),
         cases,
         Histories(log, model.view),
         num_items,
@@ -143,3 +180,6 @@ class Chunks:
         is_whole = torch.from_numpy(self.starts[rows] == self.user_starts[rows])
         targets = batch.mask & (is_whole[:, None] | (batch.num_visible > 0))
         return SequenceBatch(**(vars(batch) | {"views": {**batch.views, TARGET: targets}}))
+
+
+TrainIt = Callable[[SASRec, Chunks, Validate], None]

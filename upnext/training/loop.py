@@ -1,7 +1,8 @@
 """The training loop. It knows no model, objective or data: they arrive as arguments.
 
 One epoch: batches of similar lengths -> objective -> weighted sum of terms -> backward -> clip -> step; then
-validation, a checkpoint, and a stop when validation has not improved for `patience` epochs.
+validation, a checkpoint, and a stop when validation has not improved for `patience` epochs. Every `checkpoint_every`
+steps there is a checkpoint as well, from which a killed run goes on bit for bit.
 """
 
 import json
@@ -18,16 +19,21 @@ from pydantic import Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from upnext.base.artifacts import replace_file
 from upnext.base.batches import SequenceBatch
 from upnext.base.configuration import Config
 from upnext.base.errors import UserError
 from upnext.base.protocols import Objective
 from upnext.training.batches import shuffled_batches
-from upnext.training.checkpoint import load_checkpoint, save_checkpoint
+from upnext.training.checkpoint import Checkpoints, RunState
+from upnext.training.devices import Device
 from upnext.training.optimizers import adamw
 from upnext.training.schedule import warmup_cosine
 
-__all__ = ["TrainingConfig", "TrainingData", "TrainingResult", "train"]
+__all__ = ["HISTORY", "Start", "TrainingConfig", "TrainingData", "TrainingResult", "train"]
+
+HISTORY = "history.jsonl"
+"""The file of the learning curve: a line per epoch, the same bytes for the same seed on the same machine."""
 
 
 class TrainingConfig(Config):
@@ -49,6 +55,10 @@ class TrainingConfig(Config):
     """The largest norm of a gradient."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of initialisation, dropout and the order of batches."""
+    device: Device = "auto"
+    """Where to compute. `auto` is CUDA where there is some, else the CPU."""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 200
+    """Steps between checkpoints, besides the one after each epoch; it changes no result."""
 
 
 class TrainingData(Protocol):
@@ -75,6 +85,20 @@ class TrainingResult:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Start:
+    """How a run begins."""
+
+    label: str = "training"
+    """The name on the progress bar."""
+    recipe: str = ""
+    """What is trained, from what and how: a checkpoint of another recipe is never used."""
+    resume: bool = False
+    """Go on from the folder's checkpoint, if it has one; else the first new checkpoint replaces it."""
+    tell: Callable[[str], None] = lambda _: None
+    """Hears where the run goes on, and where it could."""
+
+
 def train(
     model: nn.Module,
     objective: Objective,
@@ -82,91 +106,131 @@ def train(
     validate: Callable[[], dict[str, float]],
     config: TrainingConfig,
     folder: Path,
-    *,
-    label: str = "training",
+    start: Start | None = None,
 ) -> TrainingResult:
-    """Train a model in place; it ends with the weights of its best epoch.
+    """Train a model in place, on the device it is on; it ends with the weights of its best epoch.
+
+    A run that is killed at any moment and resumed, as often as it takes, gives the same bytes as one that was not,
+    on the CPU with the same number of threads. Randomness has to come from torch's default generators.
 
     Args:     validate: called after each epoch in evaluation mode; its first metric decides, larger is better.
-              folder: receives `history.jsonl` (a line per epoch) and checkpoints while training runs.
+              folder: receives checkpoints, and `history.jsonl`, a line per epoch; one run at a time may use it.
     Raises:   UserError: nothing to train on, or the loss is no longer a number.
+              BadArtifact: the checkpoint to go on from is damaged, or of another recipe or device.
     """
     if not len(data.lengths):
         raise UserError("there is nothing to train on: no user has an event of the model's view in the training part")
-    run = _Run(model, objective, data, config)
-    best_epoch, best_metric = -1, -np.inf
-    started = time.perf_counter()
+    start = start or Start()
+    checkpoints, tell = Checkpoints(folder), start.tell
+    run = _Run(model, objective, data, config, start.recipe)
+    where = checkpoints.where()
+    if start.resume:
+        checkpoints.load(run.state, model, run.optimizer)
+        tell(f"goes on {where}" if where else "nothing to resume; starts at the beginning")
+    elif where:
+        tell(f"starts over; an interrupted training stopped {where}: stop now and add --resume to go on with it")
+    try:
+        _fit(run, checkpoints, validate, start.label)
+    except KeyboardInterrupt:
+        if where := checkpoints.where():
+            tell(f"interrupted; --resume goes on {where}")
+        raise
+    state = run.state
+    checkpoints.load_best(state.best_epoch, model)
+    return TrainingResult(state.best_epoch, state.best_metric, state.epoch, run.events_per_s, state.seconds)
+
+
+def _fit(run: "_Run", checkpoints: Checkpoints, validate: Callable[[], dict[str, float]], label: str) -> None:
+    """Go through the epochs that are left."""
+    state, config, earlier, started = run.state, run.config, run.state.seconds, time.perf_counter()
+
+    def save() -> None:
+        state.seconds = earlier + time.perf_counter() - started
+        checkpoints.save(state, run.model, run.optimizer)
+
     with _progress() as progress:
-        task = progress.add_task(label, total=None, events_per_s="", validation="")
-        for epoch in range(config.epochs):
-            losses = run.epoch(lambda: progress.update(task, **run.shown()))
-            model.eval()
+        task = progress.add_task(label, validation="", **run.shown())
+
+        def after_step() -> None:
+            progress.update(task, **run.shown())
+            if state.step % config.checkpoint_every == 0:
+                save()
+
+        while state.epoch < config.epochs and state.epoch - 1 - state.best_epoch < config.patience:
+            losses = run.epoch(after_step)
+            run.model.eval()
             with torch.inference_mode():
                 metrics = validate()
             name, metric = next(iter(metrics.items()))
             progress.update(task, validation=f"{name} {metric:.4f}")
-            save_checkpoint(folder / "last.safetensors", model, run.optimizer, run.step)
-            if metric > best_metric:
-                best_epoch, best_metric = epoch, metric
-                save_checkpoint(folder / "best.safetensors", model, run.optimizer, run.step)
-            _log(folder, {"epoch": epoch, "step": run.step, **losses, **metrics, "events_per_s": run.events_per_s})
-            if epoch - best_epoch >= config.patience:
-                break
-        progress.update(task, completed=run.step, total=run.step)
-    weights, _ = load_checkpoint(folder / "best.safetensors")
-    model.load_state_dict(weights)
-    for name in ("best.safetensors", "last.safetensors"):
-        (folder / name).unlink()
-    return TrainingResult(best_epoch, best_metric, epoch + 1, run.events_per_s, time.perf_counter() - started)
+            if metric > state.best_metric:
+                checkpoints.save_best(state.epoch, run.model)
+                state.best_epoch, state.best_metric = state.epoch, float(metric)
+            run.next_epoch({"epoch": state.epoch, "step": state.step, **losses, **metrics})
+            save()
+            _write_history(checkpoints.folder, state)
+        progress.update(task, completed=state.step, total=state.step)
+    _write_history(checkpoints.folder, state)
 
 
 class _Run:
     """One run's optimiser, random order of the data, and counts."""
 
-    def __init__(self, model: nn.Module, objective: Objective, data: TrainingData, config: TrainingConfig) -> None:
+    def __init__(
+        self, model: nn.Module, objective: Objective, data: TrainingData, config: TrainingConfig, recipe: str
+    ) -> None:
         self.model, self.objective, self.data, self.config = model, objective, data, config
+        self.device = next(model.parameters()).device
         self.optimizer = adamw(model, config.learning_rate, config.weight_decay)
         self._generator = np.random.default_rng(config.seed)
-        self._batches = self._shuffle()
-        self._total_steps = len(self._batches) * config.epochs
+        self.state = RunState(recipe, self.device.type, batches=self._generator.bit_generator.state)
+        self._total_steps = len(self._batches()) * config.epochs
         self._warmup_steps = min(config.warmup_steps, self._total_steps // 10)
-        self.step = self._events = 0
-        self._seconds = 0.0
 
-    def _shuffle(self) -> list[NDArray[np.int64]]:
+    def _batches(self) -> list[NDArray[np.int64]]:
+        """The running epoch's batches: those of the generator as the epoch began."""
+        self._generator.bit_generator.state = self.state.batches
         return shuffled_batches(self.data.lengths, self.config.tokens_per_batch, self._generator)
 
     @property
     def events_per_s(self) -> float:
         """Events read per second of training, validation apart."""
-        return self._events / max(self._seconds, 1e-9)
+        return self.state.events / max(self.state.training_seconds, 1e-9)
 
     def shown(self) -> dict[str, Any]:
         """What the progress bar shows after a step."""
         speed = f"{self.events_per_s:,.0f} events/s"
-        return {"completed": self.step, "total": self._total_steps, "events_per_s": speed}
+        return {"completed": self.state.step, "total": self._total_steps, "events_per_s": speed}
 
     def epoch(self, after_step: Callable[[], None]) -> dict[str, float]:
-        """Go through the data once; returns the mean of each loss term."""
+        """Go through the rest of the epoch's batches; returns the mean of each loss term over the epoch."""
         self.model.train()
-        sums: dict[str, float] = {}
-        for rows in self._batches if self.step == 0 else self._shuffle():
+        state = self.state
+        for rows in self._batches()[state.position :]:
             start = time.perf_counter()
             for group in self.optimizer.param_groups:
-                factor = warmup_cosine(self.step, self._warmup_steps, self._total_steps)
+                factor = warmup_cosine(state.step, self._warmup_steps, self._total_steps)
                 group["lr"] = self.config.learning_rate * factor
             batch = self.data.batch(rows)
-            self._update(self.objective(batch, self.step), sums)
-            self.step += 1
-            self._events += int(batch.lengths.sum())
-            self._seconds += time.perf_counter() - start
+            self._update(self.objective(batch.to(self.device), state.step), state.sums)
+            state.step += 1
+            state.position += 1
+            state.events += int(batch.lengths.sum())
+            state.training_seconds += time.perf_counter() - start
             after_step()
-        return _means(sums)
+        return _means(state.sums)
+
+    def next_epoch(self, row: dict[str, Any]) -> None:
+        """Close the epoch with its row of the history, and stand at the beginning of the next."""
+        state = self.state
+        state.history.append(row)
+        state.epoch, state.position, state.sums = state.epoch + 1, 0, {}
+        state.batches = self._generator.bit_generator.state
 
     def _update(self, terms: dict[str, tuple[Tensor, Tensor]], sums: dict[str, float]) -> None:
         loss = torch.stack([total / weight.clamp(min=1) for total, weight in terms.values()]).sum()
         if not torch.isfinite(loss):
-            raise UserError(f"the loss is {loss.item()} at step {self.step}; lower training.learning_rate")
+            raise UserError(f"the loss is {loss.item()} at step {self.state.step}; lower training.learning_rate")
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
@@ -180,9 +244,8 @@ def _means(sums: dict[str, float]) -> dict[str, float]:
     return {f"{name}_loss": sums[name] / max(1.0, sums[f"{name}.weight"]) for name in sums if f"{name}.weight" in sums}
 
 
-def _log(folder: Path, row: dict[str, Any]) -> None:
-    with (folder / "history.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+def _write_history(folder: Path, state: RunState) -> None:
+    replace_file(folder / HISTORY, "".join(json.dumps(row) + "\n" for row in state.history).encode())
 
 
 def _progress() -> Progress:
