@@ -50,6 +50,35 @@ class IndexContract:
     def test_equals_brute_force_over_what_is_allowed(self, k: int, shared: bool, seed: int) -> None:
         self.check(V=11, B=3, k=k, density=0.4, shared=shared, seed=seed)
 
+    @pytest.mark.parametrize("density", [None, 0.6])
+    @pytest.mark.parametrize(("V", "k"), [(11, 5), (300, 2), (1100, 3)])
+    def test_excluded_pairs_are_as_a_mask(self, V: int, k: int, density: float | None) -> None:
+        generator = np.random.default_rng(V)
+        vectors = generator.integers(-1, 2, (V, 3)).astype(np.float32)
+        queries = generator.integers(-1, 2, (4, 3)).astype(np.float32)
+        forbidden = generator.random((4, V)) < 0.3
+        forbidden[1], forbidden[2] = False, True
+        shared = None if density is None else generator.random((1, V)) < density
+        index = self.make(vectors)
+        rows, scores = index.search(queries, k, shared, np.nonzero(forbidden))
+        allowed = ~forbidden if shared is None else ~forbidden & shared
+        by_mask = index.search(queries, k, allowed)
+        np.testing.assert_array_equal(rows, by_mask[0])
+        np.testing.assert_array_equal(scores, by_mask[1])
+        for number in range(4):
+            assert (rows[number].tolist(), scores[number].tolist()) == brute_force(
+                vectors, queries[number], k, allowed[number]
+            )
+
+    @pytest.mark.parametrize(
+        ("numbers", "hidden", "words"),
+        [([0, 1], [2], "one length"), ([1, 0], [0, 0], "do not rise"), ([3], [0], "do not rise"), ([0], [6], "0 … 5")],
+    )
+    def test_excluded_pairs_that_do_not_fit_are_refused(self, numbers: Any, hidden: Any, words: str) -> None:
+        index = self.make(np.ones((6, 4), np.float32))
+        with pytest.raises(BadBatch, match=words):
+            index.search(np.ones((3, 4), np.float32), 2, None, (np.array(numbers), np.array(hidden)))
+
     @pytest.mark.parametrize("shared", [True, False])
     def test_nothing_allowed_finds_nothing(self, shared: bool) -> None:
         self.check(V=5, B=3, k=2, density=0.0, shared=shared, seed=0)

@@ -133,11 +133,16 @@ class Index(Protocol):
     """Nearest neighbours by dot product over vectors numbered 0 … V-1."""
 
     def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        excluded: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find the k rows with the largest dot product.
 
-        Args:     queries: (B, D); allowed: (B, V) or (1, V), None for all.
+        Args:     queries: (B, D); allowed: (B, V) or (1, V), None for all; excluded: two (n,) arrays, query numbers
+                  in rising order and the row that each may not have: a few of many need no mask.
         Returns:  rows (B, k), -1 where there are fewer, and scores (B, k), -inf there; falling order, ties by
                   the lower row.
         """

@@ -4,54 +4,83 @@ Shape letters: B queries, V vectors, D width, k answers.
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from upnext.base.errors import BadBatch
+from upnext.base.selection import BLOCK, best_of_rows
 
 __all__ = ["ExactIndex"]
 
+_ROWS = 512
+_SCORES = 1 << 25
+"""Scores are computed for some queries at a time: at most so many queries, and so many scores."""
+
 
 class ExactIndex:
-    """Scans all vectors.
+    """Scans all vectors, with as many threads as torch may use.
 
     Args:     vectors: (V, D) float32.
     """
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
-        self.vectors = np.ascontiguousarray(vectors, np.float32)
+        V, D = vectors.shape
+        self._padded = torch.zeros(-(-V // BLOCK) * BLOCK, D)  # to whole blocks: selection is faster so
+        self._padded[:V] = torch.from_numpy(np.ascontiguousarray(vectors, np.float32))
+        self.vectors: NDArray[np.float32] = self._padded[:V].numpy()
 
     def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        excluded: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find the k rows with the largest dot product.
 
-        Args:     queries: (B, D); allowed: (B, V) or (1, V) bool, None for all.
+        Args:     queries: (B, D); allowed: (B, V) or (1, V) bool, None for all; excluded: two (n,) arrays, query
+                  numbers in rising order and the row that each may not have.
         Returns:  rows (B, k), -1 where there are fewer, and scores (B, k), -inf there; falling, ties by lower row.
-        Raises:   BadBatch: queries or `allowed` of another width.
+        Raises:   BadBatch: queries, `allowed` or `excluded` that do not fit.
         """
         V, D = self.vectors.shape
         if queries.ndim != 2 or queries.shape[1] != D:
             raise BadBatch(f"queries have the shape {queries.shape}; this index holds vectors of width {D}")
-        if allowed is not None and allowed.shape not in ((1, V), (len(queries), V)):
-            raise BadBatch(f"allowed has the shape {allowed.shape}; give (1, {V}) or ({len(queries)}, {V})")
-        all_scores = queries @ self.vectors.T
-        if allowed is not None:
-            all_scores = np.where(allowed, all_scores, np.float32(-np.inf))
-        rows = np.full((len(queries), k), -1)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        for number, row_scores in enumerate(all_scores):
-            best = _best(row_scores, min(k, V))
-            rows[number, : len(best)] = best
-            scores[number, : len(best)] = row_scores[best]
-        return rows, scores
+        B = len(queries)
+        if allowed is not None and allowed.shape not in ((1, V), (B, V)):
+            raise BadBatch(f"allowed has the shape {allowed.shape}; give (1, {V}) or ({B}, {V})")
+        numbers, hidden = excluded or (np.empty(0, np.int64), np.empty(0, np.int64))
+        _check_excluded(numbers, hidden, B, V)
+        wanted = torch.from_numpy(np.ascontiguousarray(queries, np.float32))
+        # What no query may have is hidden by its column: the padding, and what a shared mask forbids.
+        is_open = np.ones((1, V), bool) if allowed is None or len(allowed) != 1 else allowed
+        closed = torch.from_numpy(np.flatnonzero(~np.pad(is_open[0], (0, len(self._padded) - V))))
+        rows, scores = torch.full((B, k), -1), torch.full((B, k), -torch.inf)
+        step = max(1, min(_ROWS, _SCORES // max(1, len(self._padded))))
+        buffer = torch.empty(min(step, B), len(self._padded))
+        for begin in range(0, B, step):
+            end = min(begin + step, B)
+            block = torch.mm(wanted[begin:end], self._padded.T, out=buffer[: end - begin])
+            block.index_fill_(1, closed, -torch.inf)
+            if allowed is not None and len(allowed) != 1:
+                block[:, :V].masked_fill_(_inverse(allowed[begin:end]), -torch.inf)
+            first, last = np.searchsorted(numbers, (begin, end))
+            block[torch.from_numpy(numbers[first:last] - begin), torch.from_numpy(hidden[first:last])] = -torch.inf
+            rows[begin:end], scores[begin:end] = best_of_rows(block, k)
+        return rows.numpy(), scores.numpy()
 
 
-def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """The k largest finite scores, falling, ties by the lower row."""
-    if k == 0:
-        return np.empty(0, np.int64)
-    kth = np.partition(scores, len(scores) - k)[len(scores) - k]
-    candidates = np.flatnonzero((scores >= kth) & (scores > -np.inf))  # all that tie with the kth are here
-    order = np.lexsort((candidates, -scores[candidates]))
-    best: NDArray[np.int64] = candidates[order[:k]]
-    return best
+def _inverse(mask: NDArray[np.bool_]) -> Tensor:
+    return torch.from_numpy(~mask)
+
+
+def _check_excluded(numbers: NDArray[np.int64], hidden: NDArray[np.int64], num_queries: int, num_rows: int) -> None:
+    if numbers.shape != hidden.shape or numbers.ndim != 1:
+        raise BadBatch(f"excluded has the shapes {numbers.shape} and {hidden.shape}; give two arrays of one length")
+    if not len(numbers):
+        return
+    if numbers[0] < 0 or numbers[-1] >= num_queries or (np.diff(numbers) < 0).any():
+        raise BadBatch(f"excluded names queries that do not rise from 0 to {num_queries - 1}; sort the pairs by query")
+    if hidden.min() < 0 or hidden.max() >= num_rows:
+        raise BadBatch(f"excluded names rows {hidden.min()} … {hidden.max()}; this index has 0 … {num_rows - 1}")

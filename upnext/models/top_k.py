@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from upnext.base.ids import FIRST, PADDING
+from upnext.base.selection import best_of_rows
 
 __all__ = ["top_k_of_scores"]
 
@@ -21,10 +22,5 @@ def top_k_of_scores(
     scores[:, :FIRST] = -torch.inf
     if allowed is not None:
         scores.masked_fill_(~allowed, -torch.inf)
-    missing = max(0, k - scores.shape[1])
-    ordered, items = scores.sort(dim=1, descending=True, stable=True)
-    ordered, items = ordered[:, :k], items[:, :k]
-    if missing:
-        ordered = torch.cat([ordered, ordered.new_full((len(scores), missing), -torch.inf)], 1)
-        items = torch.cat([items, items.new_zeros((len(scores), missing))], 1)
-    return items.masked_fill(ordered == -torch.inf, PADDING), ordered
+    items, best = best_of_rows(scores, k)
+    return items.masked_fill(items < 0, PADDING), best
