@@ -4,6 +4,7 @@
       artifacts/log-1f3a…/manifest.json + files
       current/log            the name of the artifact in use: a small file, replaced atomically
       training/model-7c0d…/  what a stage keeps to go on after a kill; gone when the artifact is finished
+      history/log            the names that were in use, one per line, the latest last; replaced atomically
 
 A manifest says what the artifact is, from which configuration, parents and code it came, and the hash of each of
 its files. The folder's name is the hash of that recipe: an artifact is up to date when its recipe is unchanged.
@@ -26,12 +27,15 @@ from upnext.base.errors import BadArtifact
 from upnext.base.locks import hold, is_held, is_running, try_lock
 from upnext.version import __version__
 
-__all__ = ["FORMAT_VERSION", "Artifact", "Draft", "Workspace", "code_version", "replace_file"]
+__all__ = ["FORMAT_VERSION", "Artifact", "Draft", "Workspace", "code_version", "replace_file", "replacing"]
 
 FORMAT_VERSION = 1
 
 _MANIFEST = "manifest.json"
 _RECIPE = "recipe.json"
+_KEPT = 100
+"""So many names stay in the history of a pointer."""
+
 # What only composes stages cannot change what they make.
 _ROOMS_WITHOUT_ARTIFACTS = {"commands", "cli.py", "api.py"}
 _MANIFEST_KEYS = {"kind", "format_version", "code_version", "config", "parents", "files", "schema", "metrics"}
@@ -166,6 +170,10 @@ class Workspace:
     def _current(self) -> Path:
         return self.pointers or self.root / "current"
 
+    @property
+    def _history(self) -> Path:
+        return self._current.parent / "history"
+
     def view(self, pointers: Path) -> "Workspace":
         """The same artifacts under pointers of its own, in a new folder: at first they point where these do."""
         shutil.copytree(self._current, pointers)
@@ -174,6 +182,16 @@ class Workspace:
     @property
     def _training(self) -> Path:
         return self.root / "training"
+
+    @classmethod
+    def existing(cls, folder: Path) -> "Workspace":
+        """A workspace to read from.
+
+        Raises:   BadArtifact: there is no such folder.
+        """
+        if not folder.is_dir():
+            raise BadArtifact(f"there is no workspace {folder}; run `upnext run FILE.toml --until publish` first")
+        return cls(folder)
 
     def find(self, kind: str, config: Any, parents: Sequence[Artifact] = ()) -> Artifact | None:
         """Find the artifact with this recipe, if it was made already; a damaged one has to be made again."""
@@ -270,8 +288,52 @@ class Workspace:
         return artifact
 
     def use(self, name: str, artifact: Artifact) -> None:
-        """Point `current/name` to an artifact, atomically."""
-        replace_file(self._current / name, artifact.name.encode())
+        """Point `current/name` to an artifact, atomically, and remember what it pointed to."""
+        before = self.history(name)
+        self._point(name, before if before[-1:] == [artifact.name] else [*before, artifact.name])
+
+    def go_back(self, name: str, artifact: Artifact) -> None:
+        """Point `current/name` to an artifact that was in use before, and forget what came after it.
+
+        One that never was in use is used as a new one.
+        """
+        before = self.history(name)
+        if artifact.name in before:
+            last = len(before) - 1 - before[::-1].index(artifact.name)
+            self._point(name, before[: last + 1])
+        else:
+            self.use(name, artifact)
+
+    def history(self, name: str) -> list[str]:
+        """The names of what was in use, oldest first; the last one is in use now. Empty if nothing is."""
+        current = self._pointer(name)
+        try:
+            before = (self._history / name).read_text().split()
+        except (OSError, UnicodeDecodeError):
+            before = []
+        # The pointer is the truth: a crash may have come between the two files.
+        return before if current is None or before[-1:] == [current] else [*before, current]
+
+    def _point(self, name: str, history: list[str]) -> None:
+        replace_file(self._current / name, history[-1].encode())
+        replace_file(self._history / name, "\n".join(history[-_KEPT:]).encode())
+
+    def _pointer(self, name: str) -> str | None:
+        try:
+            return (self._current / name).read_text().strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def in_use(self) -> dict[str, str]:
+        """The names of the artifacts in use, by what they are used as."""
+        paths = sorted(self._current.iterdir()) if self._current.is_dir() else []
+        names = [path.name for path in paths if not path.name.startswith(".")]
+        return {name: self._pointer(name) or "" for name in names}
+
+    def folders(self, kind: str = "") -> list[Path]:
+        """The folders of artifacts of a kind, or of all kinds, by name; finished or not is not looked at."""
+        found = sorted(self._artifacts.iterdir()) if self._artifacts.is_dir() else []
+        return [path for path in found if path.is_dir() and path.name.startswith(f"{kind}-" if kind else "")]
 
     def current(self, name: str, kind: str, parent: Artifact | None = None, verify: bool = True) -> Artifact:
         """Open the artifact in use under a name.
@@ -280,11 +342,8 @@ class Workspace:
         Raises:   BadArtifact: there is none yet, it is damaged, of another kind, or made from something else.
         """
         pointer = self._current / name
-        try:
-            target = pointer.read_text().strip()
-        except (OSError, UnicodeDecodeError):
-            target = ""
-        if not target:
+        target = self._pointer(name)
+        if target is None:
             raise BadArtifact(f"{self.root} holds no {name!r} yet; run the stage that makes it first")
         artifact = self.named(target, verify)
         if artifact.kind != kind:
@@ -335,11 +394,21 @@ def _code_of(folder: Path) -> str | None:
 def replace_file(path: Path, content: bytes) -> None:
     """Write a small file so that readers see the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; at the end of the block it is flushed and renamed, or removed on error."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    _flush(partial)
-    partial.replace(path)
-    _flush(path.parent)
+    try:
+        yield partial
+        _flush(partial)
+        partial.replace(path)
+        _flush(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _file_hash(path: Path) -> str:
