@@ -25,7 +25,7 @@ from upnext.base.configuration import Config, parse_config
 from upnext.base.errors import BadArtifact, BadConfig, BadRequest, UserError
 from upnext.base.ids import ExternalId
 from upnext.base.views import ALL
-from upnext.commands.recommend import recommendations
+from upnext.commands.table import recommendations
 from upnext.events import log as log_on_disk
 from upnext.events.sources import TableSource, as_frame
 from upnext.events.split import GlobalTime, LeaveLastOut

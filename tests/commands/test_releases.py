@@ -28,7 +28,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def current(workspace: Workspace) -> str:
-    return workspace.pointers()["release"]
+    return workspace.in_use()["release"]
 
 
 def listed(workspace: Workspace) -> dict[str, dict[str, Any]]:

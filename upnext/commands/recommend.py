@@ -1,83 +1,100 @@
-"""`upnext recommend`: the answer a server would give, from the command line."""
+"""`upnext recommend`: the answer a server would give, from the command line, to some users or to all."""
 
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from upnext.base.artifacts import Workspace
-from upnext.base.errors import BadArtifact
-from upnext.base.ids import ExternalId
-from upnext.base.schema import ITEM_ID, TITLE, USER_ID
+from upnext.base.artifacts import replacing
+from upnext.base.errors import BadConfig
+from upnext.base.ids import FIRST, PADDING
+from upnext.base.schema import ITEM_ID, USER_ID
+from upnext.commands.opened import open_release, use_threads
+from upnext.serving.everyone import Block, recommend_everyone
 from upnext.serving.histories import Histories
 from upnext.serving.intake import check_user
-from upnext.serving.recommend import FOR_YOU, Page, Query, follow_stream, recommend
+from upnext.serving.recommend import Page, Query, recommend
 from upnext.serving.release import Release
-from upnext.store.embedded import LmdbStore
 
-__all__ = ["recommend_users", "recommendations"]
-
-_USERS_AT_ONCE = 64
+__all__ = ["print_items", "recommend_all", "recommend_users", "write_all"]
 
 
-def recommend_users(workspace_folder: Path, users: Sequence[str], k: int, as_json: bool, console: Console) -> None:
+def recommend_users(
+    workspace: Path, users: Sequence[str], k: int, as_json: bool, threads: int | None, console: Console
+) -> None:
     """Print the rows of some users, as tables or as JSON lines."""
-    if not workspace_folder.is_dir():
-        raise BadArtifact(f"there is no workspace {workspace_folder}; run `upnext run FILE.toml --until publish` first")
-    release = Release.load(Workspace(workspace_folder).current("release", "release", verify=False).folder)
-    try:
-        user_ids = [check_user(release.users.parse(user), "--user") for user in users]
-        for page in _answer(release, workspace_folder / "live", user_ids, k):
-            _print(release, page, as_json, console)
-    finally:
-        release.histories.close()
-
-
-def recommendations(release: Release, live_folder: Path | None, user_ids: Sequence[ExternalId], k: int) -> pl.DataFrame:
-    """What a server would answer now in the row *For you*, as a table: a row per user and item, best first.
-
-    Args:     live_folder: the store of what was posted; it need not be there.
-    """
-    rows: list[tuple[ExternalId, int, ExternalId, str, float, bool]] = []
-    alone = replace(release, popular=None)
-    for begin in range(0, len(user_ids), _USERS_AT_ONCE):
-        for page in _answer(alone, live_folder, user_ids[begin : begin + _USERS_AT_ONCE], k):
-            best = [
-                pair for row in page.rows if row.name == FOR_YOU for pair in zip(row.items, row.scores, strict=True)
-            ]
-            for rank, (item, score) in enumerate(best, 1):
-                shown = release.catalogue.describe(item)
-                rows.append((page.user_id, rank, shown[ITEM_ID], shown[TITLE], score, page.is_known))
-    schema = {
-        USER_ID: pl.Int64() if release.users.is_integer else pl.String(),
-        "rank": pl.Int64(),
-        ITEM_ID: pl.Int64() if release.catalogue.vocabulary.is_integer else pl.String(),
-        TITLE: pl.String(),
-        "score": pl.Float64(),
-        "is_known": pl.Boolean(),
-    }
-    frame = pl.DataFrame(rows, schema=schema, orient="row")
-    return frame if TITLE in release.catalogue.table.column_names else frame.drop(TITLE)
-
-
-def _answer(release: Release, live_folder: Path | None, user_ids: Sequence[ExternalId], k: int) -> list[Page]:
-    """The pages that a server would answer now."""
-    live = LmdbStore(live_folder) if live_folder is not None and live_folder.is_dir() else None
-    try:
-        histories = Histories(release, live)
-        if release.popular is not None:
-            follow_stream(release, histories, histories.posted())
+    use_threads(threads)
+    with open_release(workspace) as (release, histories):
         now = time.time_ns() // 1_000_000
-        return recommend(release, histories, [Query(user, now, k) for user in user_ids])
-    finally:
-        if live is not None:
-            live.close()
+        queries = [Query(check_user(release.users.parse(user), "--user"), now, k) for user in users]
+        for page in recommend(release, histories, queries):
+            _print(release, page, as_json, console)
+
+
+def recommend_all(workspace: Path, out: Path, k: int, as_json: bool, threads: int | None, console: Console) -> None:
+    """Write the row "For you" of every user into a Parquet file, and say how long it took."""
+    if out.suffix != ".parquet":
+        raise BadConfig(f"--out {out}: the answers are written as Parquet; name a file that ends in .parquet")
+    if not out.parent.is_dir():
+        raise BadConfig(f"--out {out}: there is no folder {out.parent}; make it, or name another")
+    use_threads(threads)
+    with open_release(workspace) as (release, histories):
+        start = time.perf_counter()
+        num_rows = write_all(release, histories, time.time_ns() // 1_000_000, k, out, Console(stderr=True))
+        seconds = time.perf_counter() - start
+        num_users = len(release.users) - FIRST
+    if as_json:
+        said = {"out": str(out), "release": release.name, "users": num_users, "rows": num_rows, "seconds": seconds}
+        console.print_json(json.dumps(said), indent=None)
+    else:
+        console.print(f"{num_rows:,} rows for {num_users:,} users in {escape(str(out))}  [dim]{seconds:.1f} s[/dim]")
+
+
+def write_all(release: Release, histories: Histories, time_ms: int, k: int, out: Path, console: Console) -> int:
+    """Write every user's row as `user_id, rank, item_id, score`; the file appears when it is whole.
+
+    Returns:  the number of rows.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    num_rows = 0
+    with replacing(out) as partial, Progress(*columns, console=console) as progress:
+        task = progress.add_task("users", total=len(release.users) - FIRST)
+        with pq.ParquetWriter(partial, _table(release, None).schema) as writer:
+            for block in recommend_everyone(release, histories, time_ms, k):
+                table = _table(release, block)
+                writer.write_table(table)
+                num_rows += table.num_rows
+                progress.advance(task, len(block.users))
+    return num_rows
+
+
+def _table(release: Release, block: Block | None) -> pa.Table:
+    """A block as a table; None gives the table without rows."""
+    if block is None:
+        block = Block(np.empty(0, np.int64), np.empty((0, 1), np.int64), np.empty((0, 1), np.float32))
+    rows, places = np.nonzero(block.items != PADDING)
+    return pa.table(
+        {
+            USER_ID: release.users.externals(block.users[rows]),
+            "rank": pa.array(places + 1, pa.int32()),
+            ITEM_ID: release.catalogue.vocabulary.externals(block.items[rows, places]),
+            "score": pa.array(block.scores[rows, places]),
+        }
+    )
 
 
 def _print(release: Release, page: Page, as_json: bool, console: Console) -> None:
@@ -96,13 +113,17 @@ def _print(release: Release, page: Page, as_json: bool, console: Console) -> Non
         console.print_json(json.dumps({"user_id": page.user_id, "is_known": page.is_known, "rows": rows}), indent=None)
         return
     for row in page.rows:
-        title = escape(f"{page.user_id}: {row.title} — {row.reason}")
-        table = Table(title=title, title_justify="left")
-        for column in ("item_id", "title", "genres"):
-            table.add_column(column)
-        table.add_column("score", justify="right")
-        for item, score in zip(row.items, row.scores, strict=True):
-            shown = release.catalogue.describe(item)
-            cells = (str(shown["item_id"]), shown["title"], ", ".join(shown["genres"]), f"{score:.3f}")
-            table.add_row(*map(escape, cells))
-        console.print(table)
+        print_items(release, row.items, row.scores, f"{page.user_id}: {row.title} — {row.reason}", console)
+
+
+def print_items(release: Release, items: Sequence[int], scores: Sequence[float], title: str, console: Console) -> None:
+    """Print items with their scores as a table."""
+    table = Table(title=escape(title), title_justify="left")
+    for column in ("item_id", "title", "genres"):
+        table.add_column(column)
+    table.add_column("score", justify="right")
+    for item, score in zip(items, scores, strict=True):
+        shown = release.catalogue.describe(item)
+        cells = (str(shown["item_id"]), shown["title"], ", ".join(shown["genres"]), f"{score:.3f}")
+        table.add_row(*map(escape, cells))
+    console.print(table)

@@ -42,7 +42,7 @@ def roll_back(folder: Path, name: str | None, console: Console) -> None:
     Raises:   NotFound: no such release, or nothing before; BadArtifact: it is damaged. Then nothing changes.
     """
     workspace = Workspace.existing(folder)
-    current = workspace.pointers().get(_KIND)
+    current = workspace.in_use().get(_KIND)
     known = [path.name for path in workspace.folders(_KIND)]
     chosen = name if name is not None else before_current(workspace)
     if chosen is None:
@@ -70,7 +70,7 @@ def before_current(workspace: Workspace) -> str | None:
 
 def describe_releases(workspace: Workspace) -> list[dict[str, Any]]:
     """Each release: its name, when it was made, its models with their metrics, and what it is now; newest first."""
-    current, before = workspace.pointers().get(_KIND), before_current(workspace)
+    current, before = workspace.in_use().get(_KIND), before_current(workspace)
     described = []
     for folder in workspace.folders(_KIND):
         made_s, problem = None, None

@@ -91,6 +91,10 @@ class Vocabulary:
             raise NotFound(f"no external id has the dense id {dense}; real ones are {FIRST} … {len(self) - 1}")
         return self.ids[dense - FIRST]
 
+    def externals(self, dense: NDArray[np.int64]) -> pa.Array:
+        """Give back the external ids of many dense ones, all of which are real, as an Arrow array."""
+        return self._ids.take(pa.array(dense - FIRST))
+
     def parse(self, text: str) -> ExternalId:
         """Read an id from text (a URL, a command line) as the type the vocabulary holds.
 

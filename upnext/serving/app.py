@@ -3,11 +3,12 @@
 GET  /                        the page
 GET  /v1/recommendations      rows for a user
 POST /v1/events               what people did
-GET  /v1/items/{item_id}      one item
+GET  /v1/items/{item_id}      one item, /v1/items/{item_id}/similar those nearest to it
 GET  /v1/users                users by name, /v1/users/{user_id}/history what one of them did
 GET  /v1/service, /health     what runs here, and whether it is well
 """
 
+import asyncio
 import logging
 import secrets
 import time
@@ -29,13 +30,14 @@ from litestar.response import File
 from litestar.types import Message, Scope
 
 from upnext.base.errors import BadRequest, NotFound, UserError
-from upnext.base.ids import FIRST, UNKNOWN, ExternalId
+from upnext.base.ids import FIRST, ExternalId
 from upnext.base.schema import feedback_column
 from upnext.base.views import ALL
 from upnext.serving.intake import PostedEvents, check_context, check_event, check_user, shown
 from upnext.serving.recommend import Query
 from upnext.serving.release import Release
 from upnext.serving.service import Service
+from upnext.serving.similar import find_item, similar_items
 from upnext.version import __version__
 
 __all__ = ["create_app"]
@@ -43,6 +45,7 @@ __all__ = ["create_app"]
 _PAGE = Path(__file__).parent / "page"
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _MAX_K = 200
+_SIMILAR = "/similar"
 _MAX_EVENTS = 1000
 _MAX_BODY = 1_000_000
 _HEADERS = {
@@ -61,9 +64,14 @@ def _service(request: AnyRequest) -> Service:
     return service
 
 
+def _path(request: AnyRequest) -> str:
+    """The path before it was decoded."""
+    return request.scope["raw_path"].decode("latin-1").partition("?")[0]  # some servers leave the query there
+
+
 def _id_in_path(request: AnyRequest, before: str, after: str = "") -> str:
     """The id between two parts of the path, read before it was decoded: an id may hold an encoded slash."""
-    path = request.scope["raw_path"].decode("latin-1").partition("?")[0]  # some servers leave the query there
+    path = _path(request)
     rest = path.partition(before)[2].removesuffix("/")
     encoded = rest.removesuffix(after)
     if "/" in encoded or not rest.endswith(after):
@@ -178,14 +186,21 @@ _EXAMPLE = '{"events": [{"user_id": "u1", "item_id": "i1", "feedback": {}}]}'
 
 
 @get("/v1/items/{item_id:path}")
-async def item(request: AnyRequest) -> dict[str, Any]:
-    """One item of the catalogue."""
-    catalogue = _service(request).release.catalogue
-    item_id = check_user(_id_in_path(request, "/v1/items/"), "item_id")
-    dense = catalogue.vocabulary.dense(catalogue.vocabulary.parse(str(item_id)))
-    if dense == UNKNOWN:
-        raise NotFound(f"no item {shown(item_id)} in the catalogue of {len(catalogue) - FIRST:,} items; check its id")
-    return catalogue.describe(dense)
+async def item(
+    request: AnyRequest,
+    k: Annotated[int, QueryParameter(ge=1, le=_MAX_K, description="with /similar: how many items")] = 20,
+) -> dict[str, Any]:
+    """One item of the catalogue; where the path goes on with /similar, the items whose vectors are nearest to its."""
+    release = _service(request).release
+    asks_for_similar = _path(request).removesuffix("/").endswith(_SIMILAR)
+    dense = find_item(release, _id_in_path(request, "/v1/items/", _SIMILAR if asks_for_similar else ""))
+    described = release.catalogue.describe(dense)
+    if not asks_for_similar:
+        return described
+    # The first call makes unit vectors of the whole catalogue; other requests need not wait for it.
+    items, scores = await asyncio.to_thread(similar_items, release, dense, k)
+    near = [release.catalogue.describe(one) | {"score": score} for one, score in zip(items, scores, strict=True)]
+    return {"item": described, "release": release.name, "similar": near}
 
 
 @get("/v1/users")

@@ -7,6 +7,7 @@ so that it outlives the release and means the same to the next one.
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -17,11 +18,14 @@ from upnext.base.batches import CORE, Events, FlatColumn
 from upnext.base.ids import ExternalId, stable_hash
 from upnext.base.protocols import Store
 from upnext.base.schema import Schema, context_column, feedback_column
+from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
 
 __all__ = ["Histories", "LiveEvent", "pack_history"]
 
 _HISTORY, _LIVE = b"h/", b"e/"
+_INT64 = 8
+"""Bytes of an integer, and of a user's part of a key."""
 
 
 class LiveEvent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -69,6 +73,14 @@ def _unpack(value: bytes, schema: Schema) -> Events:
     return Events(**core, columns=columns, views=schema.select_views(columns))
 
 
+def _joined(name: str, packed: list[dict[str, Any]]) -> FlatColumn:
+    """One column of many users; posted numbers may be wider than those of the log."""
+    observed = np.frombuffer(b"".join([one[name][2] for one in packed]), np.bool_)
+    if len(kinds := {one[name][0] for one in packed}) == 1:
+        return FlatColumn(np.frombuffer(b"".join([one[name][1] for one in packed]), kinds.pop()), observed)
+    return FlatColumn(np.concatenate([np.frombuffer(one[name][1], one[name][0]) for one in packed]), observed)
+
+
 class Histories:
     """Reads users' events: those of a release, then those posted since, in the order of time.
 
@@ -83,6 +95,32 @@ class Histories:
         """Each user's events in time order, and (N,) bool: which of them were posted since the release."""
         stored = self.release.histories.get([_HISTORY + _user_key(user) for user in user_ids])
         return [self._join(value, self._posted(user)) for user, value in zip(user_ids, stored, strict=True)]
+
+    def read_many(self, user_ids: Sequence[ExternalId]) -> Pasts:
+        """What `read` gives, for many users in one go: only bytes are touched user by user, arrays once for all.
+
+        Returns:  the users' events one after the other; there has to be a user.
+        """
+        keys = [_user_key(user) for user in user_ids]
+        values = self.release.histories.get([_HISTORY + key for key in keys])
+        for number in [number for number, key in enumerate(keys) if key in self._users_with_posts]:
+            ((events, _),) = self.read([user_ids[number]])
+            values[number] = pack_history(user_ids[number], events)[1]
+        packed = [msgspec.msgpack.decode(value) if value is not None else {} for value in values]
+        counts = np.array([len(one["item"]) if one else 0 for one in packed], np.int64) // _INT64
+        stored = [one for one in packed if one]
+        if not stored:
+            return Pasts(self.as_events([]), np.zeros(len(user_ids) + 1, np.int64))
+        core = {name: np.frombuffer(b"".join([one[name] for one in stored]), np.int64) for name in CORE}
+        columns = {name: _joined(name, stored) for name in stored[0] if name not in CORE}
+        views = self.release.schema.select_views(columns)
+        return Pasts(Events(**core, columns=columns, views=views), np.concatenate([[0], np.cumsum(counts)]))
+
+    @cached_property
+    def _users_with_posts(self) -> set[bytes]:
+        """The keys of users who posted before the first call: for one pass over all users, not for a service."""
+        found = self.live.scan(_LIVE) if self.live is not None else iter(())
+        return {key[len(_LIVE) : len(_LIVE) + _INT64] for key, _ in found}
 
     def posted(self) -> list[LiveEvent]:
         """Every event of the live store, in the order of time."""

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from upnext.base.batches import Column, Events, Request, State
+from upnext.base.batches import Request, State
 from upnext.base.ids import FIRST, PADDING, ExternalId
-from upnext.base.protocols import VectorRetriever
 from upnext.base.views import ALL
-from upnext.models.build import AnyModel
 from upnext.models.popularity import RecentlyPopular
 from upnext.serving.histories import Histories, LiveEvent
+from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
+from upnext.serving.retrieve import best_items, encode, hidden_items, make_request
 
 __all__ = ["Page", "Query", "Row", "follow_stream", "recommend"]
 
@@ -62,20 +62,24 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
 
     Returns:  a page per query: the user's own row, what is popular now, then a row per collection.
     """
-    found = histories.read([query.user_id for query in queries])
-    pasts = [_before(events, query) for (events, _), query in zip(found, queries, strict=True)]
-    request = _request(release, queries)
-    allowed = np.stack([_allowed(release, past) for past in pasts])
+    times = np.array([query.time_ms for query in queries], np.int64)
+    pasts = Pasts.join([events for events, _ in histories.read([query.user_id for query in queries])]).before(times)
+    users = np.array([release.users.dense(query.user_id) for query in queries], np.int64)
+    request = make_request(release, times, users, [query.context or {} for query in queries])
+    allowed = np.ones((len(queries), len(release.catalogue)), bool)
+    allowed[:, :FIRST] = False
+    allowed[hidden_items(release, pasts)] = False
     with torch.inference_mode():
-        state = _encode(release.retriever, pasts)
+        state = encode(release.retriever, pasts)
         names, masks = _row_masks(release)
         k = max(query.k for query in queries)
         # Rows are retrieved together and arranged in order: each asks for enough to lose what came before it.
         wanted = min(k * (len(names) + 1), len(release.catalogue))
-        items, scores = _retrieve(release, state, request, wanted, allowed, masks)
+        items, scores = _rows(release, state, request, wanted, allowed, masks)
         popular = _popular(release, pasts, request, 2 * k, allowed)
+    counts = pasts.in_view(release.view).lengths
     return [
-        _page(release, query, pasts[number], names, items[number], scores[number], popular[number])
+        _page(release, query, int(counts[number]), names, items[number], scores[number], popular[number])
         for number, query in enumerate(queries)
     ]
 
@@ -84,55 +88,9 @@ def follow_stream(release: Release, histories: Histories, posted: list[LiveEvent
     """Let the models that count what is popular now see what was posted."""
     for model in (release.retriever, release.popular):
         if posted and isinstance(model, RecentlyPopular):
-            chosen = _in_view(histories.as_events(posted), model.view)
+            events = histories.as_events(posted)
+            chosen = events if model.view == ALL else events.take(events.views[model.view])
             model.observe(chosen.item, chosen.time_ms)
-
-
-def _before(events: Events, query: Query) -> Events:
-    """What lies strictly before the request, of items that the release knows."""
-    seen = (events.time_ms < query.time_ms) & (events.item >= FIRST)
-    return events if seen.all() else events.take(seen)
-
-
-def _request(release: Release, queries: Sequence[Query]) -> Request:
-    context = {}
-    for name in release.schema.contexts:
-        values = [(query.context or {}).get(name) for query in queries]
-        vocabulary = release.contexts.get(name)
-        observed = torch.tensor([value is not None for value in values])
-        if vocabulary is None:
-            numbers = torch.tensor([float(value or 0.0) for value in values])
-        else:
-            numbers = torch.tensor([0 if value is None else vocabulary.dense(str(value)) for value in values])
-        context[f"context.{name}"] = Column(numbers, observed)
-    return Request(
-        time_ms=torch.tensor([query.time_ms for query in queries]),
-        user=torch.tensor([release.users.dense(query.user_id) for query in queries]),
-        context=context,
-    )
-
-
-def _allowed(release: Release, past: Events) -> NDArray[np.bool_]:
-    """(V,) bool: the items that the user may be shown."""
-    settings = release.settings
-    allowed = np.ones(len(release.catalogue), bool)
-    allowed[:FIRST] = False
-    if settings.exclude_history:
-        allowed[_in_view(past, release.view).item] = False
-    if settings.hide is not None:
-        allowed[past.item[release.schema.select(settings.hide, past.columns)]] = False
-    return allowed
-
-
-def _in_view(events: Events, view: str) -> Events:
-    return events if view == ALL else events.take(events.views[view])
-
-
-def _encode(model: AnyModel, pasts: Sequence[Events]) -> State:
-    seen = [_in_view(past, model.view) for past in pasts]
-    ends = np.cumsum([len(events) for events in seen])
-    starts = np.maximum(ends - model.max_length, ends - [len(events) for events in seen])
-    return model.encode(Events.concatenate(seen).without_columns().batch(starts, ends))
 
 
 def _row_masks(release: Release) -> tuple[list[str], NDArray[np.bool_]]:
@@ -142,31 +100,23 @@ def _row_masks(release: Release) -> tuple[list[str], NDArray[np.bool_]]:
     return [FOR_YOU, *collections], np.stack([scorable, *(mask & scorable for mask in collections.values())])
 
 
-def _retrieve(
+def _rows(
     release: Release, state: State, request: Request, k: int, allowed: NDArray[np.bool_], masks: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The best k items per query and row: ids and scores (B, R, k)."""
     B, R = len(allowed), len(masks)
     per_row = (allowed[:, None] & masks).reshape(B * R, -1)
-    model = release.retriever
     repeated = torch.arange(B).repeat_interleave(R)
-    if release.index is not None:
-        assert isinstance(model, VectorRetriever)
-        queries = model.query_vectors(state, request).numpy()
-        items, scores = release.index.search(queries[repeated.numpy()], k, per_row)
-        items = np.where(items < 0, PADDING, items)
-    else:
-        best, values = model.top_k(state.take(repeated), request.take(repeated), k, torch.from_numpy(per_row))
-        items, scores = best.numpy(), values.numpy()
+    items, scores = best_items(release, state.take(repeated), request.take(repeated), k, per_row)
     return items.reshape(B, R, k), scores.reshape(B, R, k)
 
 
 def _popular(
-    release: Release, pasts: Sequence[Events], request: Request, k: int, allowed: NDArray[np.bool_]
+    release: Release, pasts: Pasts, request: Request, k: int, allowed: NDArray[np.bool_]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]] | list[None]:
     if release.popular is None:
         return [None] * len(pasts)
-    state = _encode(release.popular, pasts)
+    state = encode(release.popular, pasts)
     items, scores = release.popular.top_k(state, request, k, torch.from_numpy(allowed))
     return list(zip(items.numpy(), scores.numpy(), strict=True))
 
@@ -174,13 +124,12 @@ def _popular(
 def _page(
     release: Release,
     query: Query,
-    past: Events,
+    count: int,
     names: Sequence[str],
     items: NDArray[np.int64],
     scores: NDArray[np.float32],
     popular: tuple[NDArray[np.int64], NDArray[np.float32]] | None,
 ) -> Page:
-    count = len(_in_view(past, release.view))
     retriever = release.settings.retriever
     chosen = f"Ranked by {retriever} from {count} event{'' if count == 1 else 's'}"
     reason = chosen if count else f"Nothing known yet: what {retriever} expects of a new visitor"

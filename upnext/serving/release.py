@@ -10,6 +10,7 @@ histories/                      each user's events, a read-only store
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,14 @@ class Release:
             popular=load_model(folder / "models" / settings.popular) if settings.popular else None,
             histories=LmdbStore(folder / "histories", is_read_only=True),
         )
+
+    @cached_property
+    def directions(self) -> ExactIndex:
+        """Item vectors of length 1, by dense id: their dot products are cosines; zeros stay zeros."""
+        assert isinstance(self.retriever, VectorRetriever)
+        with torch.inference_mode():
+            vectors = self.retriever.item_vectors(self.catalogue.items)
+            return ExactIndex(torch.nn.functional.normalize(vectors, dim=1).numpy())
 
     def can_retrieve(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """(V,) bool: the items that the retriever can score."""

@@ -1,0 +1,189 @@
+"""How fast every user of a release gets its recommendations: `upnext recommend --all`, beside the machine's limit.
+
+    python benchmarks/batch_scoring.py --folder runs/batch-scoring
+
+A synthetic release (a SASRec with random weights, random histories) is made once in the folder and used again. What
+is timed is everything after the release is loaded: histories from the store, encoding, scoring the whole catalogue,
+selection, the Parquet file. In the same run a bare product of random matrices of the same size with `torch.topk`
+shows what the machine could do at best if there was nothing else to do. Rows go to docs/results/batch_scoring.json.
+"""
+
+import argparse
+import json
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
+
+import platform
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from rich.console import Console
+
+from upnext.base.artifacts import Draft, Workspace
+from upnext.base.batches import Events
+from upnext.base.ids import FIRST
+from upnext.base.schema import Schema
+from upnext.commands.recommend import write_all
+from upnext.features.catalogue import Catalogue
+from upnext.features.vocabulary import Vocabulary
+from upnext.models.build import save_model
+from upnext.models.sasrec import SASRec, SASRecConfig
+from upnext.serving.histories import Histories, pack_history
+from upnext.serving.release import Release, ReleaseSettings
+from upnext.store.embedded import LmdbStore
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results" / "batch_scoring.json"
+NOW = 1_800_000_000_000
+
+
+def main() -> None:
+    """Make the release if need be, measure, and write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs/batch-scoring"), help="where the release lies")
+    parser.add_argument("--users", type=int, default=300_000)
+    parser.add_argument("--items", type=int, default=46_000)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--mean-length", type=int, default=30, help="mean length of a history (geometric)")
+    parser.add_argument("--max-length", type=int, default=50, help="the longest history that the model reads")
+    parser.add_argument("-k", type=int, default=10)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    config = {key: getattr(arguments, key) for key in ("users", "items", "width", "mean_length", "max_length")}
+    artifact = Workspace(arguments.folder).ensure(
+        "release", "release", config, [], lambda draft: write_release(draft, **config)
+    )
+    release = Release.load(artifact.folder)
+    load = os.getloadavg()[0]
+    ours, bare = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(arguments.runs):  # by turns, so that both meet the same neighbours
+            start = time.perf_counter()
+            out = Path(folder) / "recs.parquet"
+            write_all(release, Histories(release, None), NOW, arguments.k, out, Console(stderr=True))
+            ours.append(time.perf_counter() - start)
+            bare.append(bare_product(arguments.users, arguments.items, arguments.width, arguments.k))
+            print(f"everyone {ours[-1]:.1f} s, bare product and topk {bare[-1]:.1f} s", flush=True)
+    release.histories.close()
+    settings = config | {"threads": arguments.threads, "runs": arguments.runs, "load_before": round(load, 2)}
+    rows = as_rows(arguments, settings, ours, bare)
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    arguments.results.write_text(json.dumps(rows, indent=1) + "\n")
+    for row in rows:
+        print(f"{row['variant']:32} {row['metric']:12} {row['value']:g} [{row['low']:g}, {row['high']:g}]")
+
+
+def write_release(
+    draft: Draft, users: int, items: int, width: int, mean_length: int, max_length: int, max_stored: int = 200
+) -> None:
+    """Write a release of random weights and histories: popular items are popular, lengths are geometric."""
+    generator = np.random.default_rng(0)
+    torch.manual_seed(0)
+    trained = torch.ones(items + FIRST, dtype=torch.bool)
+    trained[:FIRST] = False
+    model = SASRec(SASRecConfig(width=width, max_length=max_length), trained)
+    save_model(model, draft.folder / "models" / "sasrec")
+    schema = Schema(has_times=True, has_requests=False, request_safe=True)
+    (draft.folder / "schema.json").write_text(schema.model_dump_json())
+    (draft.folder / "release.json").write_text(ReleaseSettings(retriever="sasrec").model_dump_json())
+    vocabulary = Vocabulary(pa.array(np.arange(items)))
+    Catalogue(vocabulary, pa.table({"row": np.arange(items)})).save(draft.folder)
+    Vocabulary(pa.array([f"user-{number}" for number in range(users)])).save(draft.folder / "users.vocabulary.arrow")
+    lengths = np.minimum(generator.geometric(1 / mean_length, users), max_stored)
+    weights = 1 / np.arange(1, items + 1)
+    chosen = FIRST + generator.choice(items, lengths.sum(), p=weights / weights.sum())
+    hashes = Catalogue.load(draft.folder).item_hash
+    (draft.folder / "histories").mkdir()
+    store = LmdbStore(draft.folder / "histories")
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    for begin in range(0, users, 10_000):
+        store.put(
+            dict(
+                pack_history(f"user-{user}", _history(chosen[offsets[user] : offsets[user + 1]], hashes))
+                for user in range(begin, min(begin + 10_000, users))
+            )
+        )
+    store.close()
+    (draft.folder / "histories" / "lock.mdb").unlink(missing_ok=True)
+    draft.metrics["num_events"] = int(lengths.sum())
+
+
+def _history(items: Any, hashes: Any) -> Events:
+    steps = np.arange(len(items))
+    return Events(items, hashes[items], 1_700_000_000_000 + steps * 60_000, steps, steps)
+
+
+def bare_product(users: int, items: int, width: int, k: int, rows: int = 512) -> float:
+    """Seconds for scores of random vectors and torch.topk, a block of users at a time."""
+    queries, vectors = torch.randn(users, width), torch.randn(items, width)
+    scores = torch.empty(rows, items)
+    start = time.perf_counter()
+    with torch.inference_mode():
+        for begin in range(0, users, rows):
+            block = queries[begin : begin + rows]
+            torch.mm(block, vectors.T, out=scores[: len(block)]).topk(k)
+    return time.perf_counter() - start
+
+
+def as_rows(
+    arguments: argparse.Namespace, settings: dict[str, Any], ours: list[float], bare: list[float]
+) -> list[dict[str, Any]]:
+    """A row per figure: the median over runs, with the fastest and the slowest."""
+    known = {
+        "benchmark": "batch_scoring",
+        "dataset": f"synthetic, {arguments.users:,} users, {arguments.items:,} items",
+        "protocol": f"release loaded, wall clock to the finished file, {arguments.runs} runs by turns, median",
+        "model": "sasrec",
+        "settings": settings | {"answers": arguments.k},
+        "k": None,
+        "seeds": 1,
+        "minutes": None,
+        "command": f"python benchmarks/batch_scoring.py --users {arguments.users} --items {arguments.items}"
+        f" --threads {arguments.threads} --runs {arguments.runs}",
+        "commit": git("rev-parse", "--short", "HEAD") + ("+changes" if git("status", "--porcelain", "upnext") else ""),
+        "machine": machine(arguments.threads),
+    }
+    figures = [
+        ("recommend --all", "seconds", ours),
+        ("recommend --all", "users_per_s", [arguments.users / seconds for seconds in ours]),
+        ("bare matmul and torch.topk", "seconds", bare),
+        ("bare matmul and torch.topk", "users_per_s", [arguments.users / seconds for seconds in bare]),
+        ("recommend --all / bare", "ratio", [one / other for one, other in zip(ours, bare, strict=True)]),
+    ]
+    return [
+        known
+        | {
+            "variant": variant,
+            "metric": metric,
+            "value": round(float(np.median(some)), 3),
+            "low": round(min(some), 3),
+            "high": round(max(some), 3),
+        }
+        for variant, metric, some in figures
+    ]
+
+
+def machine(threads: int) -> str:
+    """The processor, its threads and the versions that matter."""
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    processor = names[0].split(":", 1)[1].strip() if names else platform.processor()
+    return f"{processor}, {threads} threads, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def git(*arguments: str) -> str:
+    """What git says, or nothing outside a checkout."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    main()

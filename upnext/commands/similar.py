@@ -1,0 +1,26 @@
+"""`upnext similar`: the items nearest to one."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from upnext.commands.opened import open_release, use_threads
+from upnext.commands.recommend import print_items
+from upnext.serving.similar import find_item, similar_items
+
+__all__ = ["print_similar"]
+
+
+def print_similar(workspace: Path, item_id: str, k: int, as_json: bool, threads: int | None, console: Console) -> None:
+    """Print the nearest items of the current release, as a table or as one JSON object."""
+    use_threads(threads)
+    with open_release(workspace) as (release, _):
+        item = find_item(release, item_id)
+        items, scores = similar_items(release, item, k)
+        described = release.catalogue.describe(item)
+        if as_json:
+            near = [release.catalogue.describe(i) | {"score": s} for i, s in zip(items, scores, strict=True)]
+            console.print_json(json.dumps({"item": described, "release": release.name, "similar": near}), indent=None)
+        else:
+            print_items(release, items, scores, f"{described['item_id']}: nearest to {described['title']}", console)

@@ -1,0 +1,49 @@
+"""Everyone: the row "For you" of every user of a release, block by block.
+
+The same retrieval as for a page, without the rest of the page. Shape letters: B users of a block, k answers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from upnext.base.ids import FIRST
+from upnext.serving.histories import Histories
+from upnext.serving.release import Release
+from upnext.serving.retrieve import best_items, encode, hidden_items, make_request
+
+__all__ = ["Block", "recommend_everyone"]
+
+_USERS = 8192
+_TOKENS = 8192
+"""Users whose histories are in memory together, and tokens that a model encodes together."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some neighbouring users of the vocabulary: dense user ids (B,), dense items (B, k), 0 where there are fewer."""
+
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+def recommend_everyone(release: Release, histories: Histories, time_ms: int, k: int) -> Iterator[Block]:
+    """Answer every user of the release, in the order of their dense ids, as `recommend` would in its first row.
+
+    Scores of one user agree up to rounding: products are summed in another order when more users stand together.
+    """
+    allowed = release.can_retrieve()[None].copy()
+    allowed[:, :FIRST] = False
+    for begin in range(FIRST, len(release.users), _USERS):
+        users = np.arange(begin, min(begin + _USERS, len(release.users)))
+        ids = release.users.ids[begin - FIRST : begin - FIRST + len(users)]
+        pasts = histories.read_many(ids).before(np.array(time_ms))
+        request = make_request(release, np.full(len(users), time_ms), users)
+        with torch.inference_mode():
+            state = encode(release.retriever, pasts, _TOKENS)
+            items, scores = best_items(release, state, request, k, allowed, hidden_items(release, pasts))
+        yield Block(users, items, scores)

@@ -1,0 +1,107 @@
+"""Retrieval: the one way from histories to the best items, for a page and for everybody at once.
+
+Shape letters: B users, V catalogue, k answers.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from upnext.base.batches import Column, Request, State
+from upnext.base.ids import PADDING
+from upnext.base.protocols import VectorRetriever
+from upnext.base.views import ALL
+from upnext.models.build import AnyModel
+from upnext.serving.pasts import Pasts
+from upnext.serving.release import Release
+
+__all__ = ["best_items", "encode", "hidden_items", "make_request"]
+
+_SCORES = 1 << 24
+"""Models without an index score so many pairs of user and item at a time."""
+
+
+def make_request(
+    release: Release,
+    time_ms: NDArray[np.int64],
+    user: NDArray[np.int64],
+    contexts: Sequence[Mapping[str, str | float]] | None = None,
+) -> Request:
+    """Say who asks, when and where, for models to read; without contexts none is observed."""
+    B = len(time_ms)
+    columns = {}
+    for name in release.schema.contexts:
+        vocabulary = release.contexts.get(name)
+        values: list[Any] = [None] * B if contexts is None else [context.get(name) for context in contexts]
+        observed = torch.tensor([value is not None for value in values])
+        if vocabulary is None:
+            numbers = torch.tensor([float(value or 0.0) for value in values])
+        else:
+            numbers = torch.tensor([0 if value is None else vocabulary.dense(str(value)) for value in values])
+        columns[f"context.{name}"] = Column(numbers, observed)
+    return Request(torch.from_numpy(time_ms), torch.from_numpy(user), columns)
+
+
+def encode(model: AnyModel, pasts: Pasts, max_tokens: int | None = None) -> State:
+    """Encode what the model reads of each past: all in one batch, or, sorted by length, in batches of so many tokens.
+
+    Each row of a batch counts as long as the batch's longest, and one more for a start token.
+    """
+    seen = pasts.without_columns().in_view(model.view)
+    if max_tokens is None:
+        return model.encode(seen.last(np.arange(len(seen)), model.max_length))
+    lengths = np.minimum(seen.lengths, model.max_length)
+    order = np.argsort(lengths, kind="stable")
+    states = []
+    begin = 0
+    while begin < len(order):
+        # The longest row of [begin, end) is its last: take as many rows as fit with it.
+        sizes = (lengths[order[begin:]] + 1) * np.arange(1, len(order) - begin + 1)
+        end = begin + max(1, int(np.searchsorted(sizes, max_tokens, side="right")))
+        states.append(model.encode(seen.last(order[begin:end], model.max_length)))
+        begin = end
+    return State.concatenate(states).take(torch.from_numpy(np.argsort(order)))
+
+
+def hidden_items(release: Release, pasts: Pasts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What may not be shown: user numbers in rising order, and the dense id that each may not see."""
+    settings, events = release.settings, pasts.events
+    is_hidden = np.zeros(len(events), np.bool_)
+    if settings.exclude_history:
+        is_hidden |= True if release.view == ALL else events.views[release.view]
+    if settings.hide is not None:
+        is_hidden |= release.schema.select(settings.hide, events.columns)
+    return pasts.user[is_hidden], events.item[is_hidden]
+
+
+def best_items(
+    release: Release,
+    state: State,
+    request: Request,
+    k: int,
+    allowed: NDArray[np.bool_],
+    hidden: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The k items that the retriever scores best for each user.
+
+    Args:     allowed: (B, V) or (1, V) bool by dense id; hidden: pairs of user number, rising, and dense id.
+    Returns:  dense ids (B, k) and scores (B, k), falling, ties by the lower id; 0 and -inf where there are fewer.
+    """
+    model = release.retriever
+    if release.index is not None:
+        assert isinstance(model, VectorRetriever)
+        items, scores = release.index.search(model.query_vectors(state, request).numpy(), k, allowed, hidden)
+        return np.where(items < 0, PADDING, items), scores
+    numbers, ids = hidden or (np.empty(0, np.int64), np.empty(0, np.int64))
+    step = max(1, _SCORES // allowed.shape[1])
+    parts = []
+    for begin in range(0, len(state), step):
+        rows = torch.arange(begin, min(begin + step, len(state)))
+        mask = np.repeat(allowed, len(rows), 0) if len(allowed) == 1 else allowed[begin : begin + step].copy()
+        first, last = np.searchsorted(numbers, (begin, begin + len(rows)))
+        mask[numbers[first:last] - begin, ids[first:last]] = False
+        parts.append(model.top_k(state.take(rows), request.take(rows), k, torch.from_numpy(mask)))
+    return torch.cat([part[0] for part in parts]).numpy(), torch.cat([part[1] for part in parts]).numpy()
