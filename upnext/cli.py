@@ -20,8 +20,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+releases = typer.Typer(help="List releases, or go back to one.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(releases, name="releases")
 
 File = Annotated[Path, typer.Argument(help="the project's TOML file")]
+HasRelease = Annotated[Path, typer.Argument(help="the folder that holds a release")]
+Threads = Annotated[int | None, typer.Option(min=1, help="threads of a model; left out: one per core")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; repeatable")]
 
 Resume = Annotated[bool, typer.Option("--resume", help="go on with a training that was interrupted")]
@@ -126,17 +131,78 @@ def serve(file: File, overrides: Set = None) -> None:
 
 @app.command()
 def recommend(
-    workspace: Annotated[Path, typer.Argument(help="the folder that holds a release")],
-    user: Annotated[list[str], typer.Option("--user", "-u", help="a user's id; repeatable")],
+    workspace: HasRelease,
+    user: Annotated[list[str] | None, typer.Option("--user", "-u", help="a user's id; repeatable")] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="every user of the release, into --out")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="with --all: the file to write")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="items per row")] = 10,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, a line per user")] = False,
 ) -> None:
     """Recommend to users what the current release would serve them."""
+    if everyone == bool(user) or everyone != (out is not None):
+        raise typer.BadParameter("give --user ID, once or more, or --all with --out FILE.parquet")
     from rich.console import Console
 
-    from upnext.commands.recommend import recommend_users
+    from upnext.commands.recommend import recommend_all, recommend_users
 
-    recommend_users(workspace, user, k, as_json, Console())
+    if out is not None:
+        recommend_all(workspace, out, k, as_json, threads, Console())
+    else:
+        recommend_users(workspace, user or [], k, as_json, threads, Console())
+
+
+@app.command()
+def similar(
+    workspace: HasRelease,
+    item: Annotated[str, typer.Argument(help="the item's id")],
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="how many")] = 10,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the items whose vectors are nearest to an item's."""
+    from rich.console import Console
+
+    from upnext.commands.similar import print_similar
+
+    print_similar(workspace, item, k, as_json, threads, Console())
+
+
+@releases.command("list")
+def list_releases(workspace: HasRelease, as_json: AsJson = False) -> None:
+    """List releases: when they were made, their models, which is current, which a rollback would choose."""
+    from rich.console import Console
+
+    from upnext.commands.releases import print_releases
+
+    print_releases(workspace, as_json, Console())
+
+
+@releases.command()
+def rollback(
+    workspace: HasRelease,
+    name: Annotated[str | None, typer.Argument(help="a release's name; left out: the one before")] = None,
+) -> None:
+    """Make an earlier release the current one, if all of its files are as they were written."""
+    from rich.console import Console
+
+    from upnext.commands.releases import roll_back
+
+    roll_back(workspace, name, Console())
+
+
+@app.command()
+def doctor(
+    workspace: Annotated[Path | None, typer.Argument(help="a workspace to look into as well")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the environment, and a workspace: what is missing, damaged, stale or slow, and what to do."""
+    from rich.console import Console
+
+    from upnext.commands.doctor import examine
+
+    if not examine(workspace, as_json, Console()):
+        raise typer.Exit(2)
 
 
 def main() -> None:
