@@ -147,9 +147,9 @@ def recommend(
     from upnext.commands.recommend import recommend_all, recommend_users
 
     if out is not None:
-        recommend_all(workspace, out, k, as_json, threads, Console())
+        recommend_all(workspace, out, k, as_json, Console(), threads)
     else:
-        recommend_users(workspace, user or [], k, as_json, threads, Console())
+        recommend_users(workspace, user or [], k, as_json, Console(), threads)
 
 
 @app.command()
@@ -165,7 +165,7 @@ def similar(
 
     from upnext.commands.similar import print_similar
 
-    print_similar(workspace, item, k, as_json, threads, Console())
+    print_similar(workspace, item, k, as_json, Console(), threads)
 
 
 @releases.command("list")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from upnext.base.artifacts import Workspace
+from upnext.base.artifacts import Draft, Workspace
 from upnext.base.errors import BadArtifact, NotFound
 from upnext.commands.releases import before_current, print_releases, roll_back
 
@@ -17,9 +17,11 @@ from upnext.commands.releases import before_current, print_releases, roll_back
 def publish(workspace: Workspace, title: str) -> str:
     """Make a release of one small file, and use it."""
     config = {"title": title, "retriever": "r", "popular": None}
-    return workspace.ensure(
-        "release", "release", config, [], lambda draft: (draft.folder / "f").write_text(title) and None
-    ).name
+
+    def write(draft: Draft) -> None:
+        (draft.folder / "f").write_text(title)
+
+    return workspace.ensure("release", "release", config, [], write).name
 
 
 @pytest.fixture

@@ -213,10 +213,17 @@ def upnext_arguments(line: str) -> list[str]:
 
 def parse(arguments: list[str]) -> None:
     """Parse a command line as `upnext` would, without running it."""
-    name, *rest = arguments
-    command = GROUP.commands.get(name)
-    assert command is not None, f"there is no command {name!r}"
-    command.make_context(name, rest)
+    command, rest = command_of(arguments)
+    command.make_context(command.name, rest)
+
+
+def command_of(arguments: list[str]) -> tuple[Any, list[str]]:
+    """The command that a line names, inside its group if it has one, and the words after its name."""
+    command, rest = GROUP, arguments
+    while hasattr(command, "commands"):
+        assert set(rest[:1] or ["none"]) <= command.commands.keys(), f"there is no command {' '.join(arguments)!r}"
+        command, rest = command.commands[rest[0]], rest[1:]
+    return command, rest
 
 
 SHELL = list(shown_commands())
@@ -233,7 +240,12 @@ def test_shown_commands_are_accepted(where, line):
 
 
 def test_the_test_of_commands_notices_what_is_wrong():
-    for line, words in (("fly", "no command"), ("run a.toml --fast", "such option"), ("recommend runs/demo", "user")):
+    for line, words in (
+        ("fly", "no command"),
+        ("run a.toml --fast", "such option"),
+        ("similar runs/demo", "item"),
+        ("releases fly runs/demo", "no command"),
+    ):
         with pytest.raises(Exception, match=words):
             parse(line.split())
     with pytest.raises(BadConfig):
@@ -244,11 +256,10 @@ def test_the_test_of_commands_notices_what_is_wrong():
 def test_commands_named_in_prose_exist(page):
     text = without_blocks(page.read_text(encoding="utf-8"))
     for code in re.findall(r"`upnext ([^`]+)`", text):
-        name, *rest = code.split()
-        if name == "--help":
+        if code == "--help":
             continue
-        assert name in GROUP.commands, f"upnext {code}"
-        options = {option for parameter in GROUP.commands[name].params for option in parameter.opts}
+        command, rest = command_of(code.split())
+        options = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in rest if word.startswith("-")} <= options, f"upnext {code}"
 
 

@@ -60,7 +60,8 @@ class IndexContract:
         forbidden[1], forbidden[2] = False, True
         shared = None if density is None else generator.random((1, V)) < density
         index = self.make(vectors)
-        rows, scores = index.search(queries, k, shared, np.nonzero(forbidden))
+        numbers, hidden = np.nonzero(forbidden)
+        rows, scores = index.search(queries, k, shared, (numbers.astype(np.int64), hidden.astype(np.int64)))
         allowed = ~forbidden if shared is None else ~forbidden & shared
         by_mask = index.search(queries, k, allowed)
         np.testing.assert_array_equal(rows, by_mask[0])

@@ -96,7 +96,7 @@ def test_encoding_by_length_gives_each_user_their_own_state(service: Service) ->
 
 def test_the_file_holds_rows_in_order(tiny: Published, tmp_path: Path) -> None:
     screen = io.StringIO()
-    recommend_all(tiny.workspace, tmp_path / "recs.parquet", 4, True, None, Console(file=screen, width=40))
+    recommend_all(tiny.workspace, tmp_path / "recs.parquet", 4, True, Console(file=screen, width=40))
     said = json.loads(screen.getvalue())
     table = pq.read_table(tmp_path / "recs.parquet")
     assert table.column_names == ["user_id", "rank", "item_id", "score"]
@@ -108,7 +108,7 @@ def test_the_file_holds_rows_in_order(tiny: Published, tmp_path: Path) -> None:
 
 
 def test_integer_ids_beyond_floats_come_back(numbers: Published, tmp_path: Path) -> None:
-    recommend_all(numbers.workspace, tmp_path / "recs.parquet", 3, False, 1, Console(file=io.StringIO()))
+    recommend_all(numbers.workspace, tmp_path / "recs.parquet", 3, False, Console(file=io.StringIO()), 1)
     table = pq.read_table(tmp_path / "recs.parquet")
     assert LARGE in table["user_id"].to_pylist()
     assert all(item >= LARGE for item in table["item_id"].to_pylist())
@@ -131,7 +131,7 @@ def test_an_interrupted_file_does_not_appear(service: Service, tmp_path: Path, m
 def test_bad_places_are_refused(tiny: Published, tmp_path: Path) -> None:
     for out, words in ((tmp_path / "recs.csv", r"\.parquet"), (tmp_path / "no" / "recs.parquet", "no folder")):
         with pytest.raises(BadConfig, match=words):
-            recommend_all(tiny.workspace, out, 3, False, None, Console())
+            recommend_all(tiny.workspace, out, 3, False, Console())
 
 
 def test_the_page_still_agrees(service: Service) -> None:

@@ -50,14 +50,14 @@ def test_an_item_without_a_vector_and_a_retriever_without_vectors(service: Servi
     with pytest.raises(NotFound, match="check its id"):
         find_item(release, "no such item")
     with pytest.raises(BadRequest, match="publish a retriever"):
-        print_similar(strange.workspace, "a/b", 3, False, None, Console())
+        print_similar(strange.workspace, "a/b", 3, False, Console())
 
 
 def test_the_route_and_the_command_agree(client: Client, tiny: Published) -> None:
     answer = client.get("/v1/items/t000003/similar", params={"k": 4})
     assert answer.status_code == 200, answer.text
     screen = io.StringIO()
-    print_similar(tiny.workspace, "t000003", 4, True, torch.get_num_threads(), Console(file=screen, width=30))
+    print_similar(tiny.workspace, "t000003", 4, True, Console(file=screen, width=30), torch.get_num_threads())
     said = json.loads(screen.getvalue())
     assert said["item"] == answer.json()["item"] == client.get("/v1/items/t000003").json()
     assert [one["item_id"] for one in said["similar"]] == [one["item_id"] for one in answer.json()["similar"]]

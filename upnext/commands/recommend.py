@@ -28,7 +28,7 @@ __all__ = ["print_items", "recommend_all", "recommend_users", "write_all"]
 
 
 def recommend_users(
-    workspace: Path, users: Sequence[str], k: int, as_json: bool, threads: int | None, console: Console
+    workspace: Path, users: Sequence[str], k: int, as_json: bool, console: Console, threads: int | None = None
 ) -> None:
     """Print the rows of some users, as tables or as JSON lines."""
     use_threads(threads)
@@ -39,7 +39,9 @@ def recommend_users(
             _print(release, page, as_json, console)
 
 
-def recommend_all(workspace: Path, out: Path, k: int, as_json: bool, threads: int | None, console: Console) -> None:
+def recommend_all(
+    workspace: Path, out: Path, k: int, as_json: bool, console: Console, threads: int | None = None
+) -> None:
     """Write the row "For you" of every user into a Parquet file, and say how long it took."""
     if out.suffix != ".parquet":
         raise BadConfig(f"--out {out}: the answers are written as Parquet; name a file that ends in .parquet")

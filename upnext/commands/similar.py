@@ -12,7 +12,9 @@ from upnext.serving.similar import find_item, similar_items
 __all__ = ["print_similar"]
 
 
-def print_similar(workspace: Path, item_id: str, k: int, as_json: bool, threads: int | None, console: Console) -> None:
+def print_similar(
+    workspace: Path, item_id: str, k: int, as_json: bool, console: Console, threads: int | None = None
+) -> None:
     """Print the nearest items of the current release, as a table or as one JSON object."""
     use_threads(threads)
     with open_release(workspace) as (release, _):
