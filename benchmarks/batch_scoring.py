@@ -87,7 +87,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds on the clock, and of the processor: where other jobs run, the second says what an idle machine would do."""
+    """Seconds on the clock, and of the processors: beside other jobs the second says what an idle machine needs."""
 
     wall: list[float]
     cpu: list[float]

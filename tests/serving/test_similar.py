@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from litestar.testing import TestClient
 from rich.console import Console
 
-from tests.serving.conftest import Client
 from tests.serving.projects import Published
 from upnext.base.errors import BadRequest, NotFound
 from upnext.commands.similar import print_similar
 from upnext.models.sasrec import SASRec
+from upnext.serving.app import create_app
 from upnext.serving.service import Service
 from upnext.serving.similar import find_item, similar_items
 
@@ -53,18 +54,20 @@ def test_an_item_without_a_vector_and_a_retriever_without_vectors(service: Servi
         print_similar(strange.workspace, "a/b", 3, False, Console())
 
 
-def test_the_route_and_the_command_agree(client: Client, tiny: Published) -> None:
-    answer = client.get("/v1/items/t000003/similar", params={"k": 4})
-    assert answer.status_code == 200, answer.text
+def test_the_route_and_the_command_agree(service: Service, tiny: Published) -> None:
+    with TestClient(create_app(service)) as client:  # closed before the command opens the release
+        answer = client.get("/v1/items/t000003/similar", params={"k": 4})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["item"] == client.get("/v1/items/t000003").json()
+        assert client.get("/v1/items/nothing/similar").status_code == 404
+        assert client.get("/v1/items/t000003/similar", params={"k": 0}).status_code == 400
     screen = io.StringIO()
     print_similar(tiny.workspace, "t000003", 4, True, Console(file=screen, width=30), torch.get_num_threads())
     said = json.loads(screen.getvalue())
-    assert said["item"] == answer.json()["item"] == client.get("/v1/items/t000003").json()
+    assert said["item"] == answer.json()["item"]
     assert [one["item_id"] for one in said["similar"]] == [one["item_id"] for one in answer.json()["similar"]]
     assert len(said["similar"]) == 4
     assert "t000003" not in [one["item_id"] for one in said["similar"]]
-    assert client.get("/v1/items/nothing/similar").status_code == 404
-    assert client.get("/v1/items/t000003/similar", params={"k": 0}).status_code == 400
 
 
 def test_similar_says_so_where_there_are_no_vectors(open_client, strange: Published) -> None:
