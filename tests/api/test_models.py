@@ -65,7 +65,7 @@ def test_training_is_a_table_or_a_configuration():
         (lambda: upnext.SASRec(width=10, heads=4), "width 10 is no multiple of heads 4"),
         (
             lambda: upnext.SASRec(training={"epoch": 3}),
-            "SASRec, training: unknown key 'epoch'; allowed here: epochs, gr",
+            "SASRec, training: unknown key 'epoch'; allowed here: checkpoint_every, device, epochs",
         ),
         (lambda: upnext.SASRec(training=3), "SASRec, training: "),  # type: ignore[arg-type]
         (lambda: upnext.SASRec(validation_cases=0), "SASRec: validation_cases: Input should be greater"),

@@ -16,8 +16,9 @@ import pytest
 
 import upnext
 from upnext.base import artifacts
-from upnext.base.artifacts import Artifact, Draft, Workspace, code_version, replace_file
+from upnext.base.artifacts import Artifact, Draft, Workspace, code_version
 from upnext.base.errors import BadArtifact
+from upnext.base.files import replace_file
 from upnext.base.locks import hold, is_held, try_lock
 
 CONFIG = {"width": 3, "nested": {"a": [1, 2]}}

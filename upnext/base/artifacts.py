@@ -24,10 +24,11 @@ from typing import Any
 
 from upnext.base.configuration import digest
 from upnext.base.errors import BadArtifact
+from upnext.base.files import file_hash, flush, replace_file
 from upnext.base.locks import hold, is_held, is_running, try_lock
 from upnext.version import __version__
 
-__all__ = ["FORMAT_VERSION", "Artifact", "Draft", "Workspace", "code_version", "replace_file", "replacing"]
+__all__ = ["FORMAT_VERSION", "Artifact", "Draft", "Workspace", "code_version"]
 
 FORMAT_VERSION = 1
 
@@ -91,7 +92,7 @@ class Artifact:
         if verify:
             for name, expected in manifest["files"].items():
                 path = folder / name
-                if not path.is_file() or _file_hash(path) != expected:
+                if not path.is_file() or file_hash(path) != expected:
                     raise BadArtifact(f"{path} is missing or was changed after it was written; run the stage again")
         return cls(folder, manifest)
 
@@ -255,13 +256,13 @@ class Workspace:
         """Write the manifest and flush everything to disk."""
         files = {str(p.relative_to(partial)): p for p in sorted(partial.rglob("*")) if p.is_file()}
         manifest = recipe | {
-            "files": {name: _file_hash(path) for name, path in files.items()},
+            "files": {name: file_hash(path) for name, path in files.items()},
             "schema": draft.schema,
             "metrics": draft.metrics,
         }
         (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1))
         for path in (*files.values(), partial / _MANIFEST, *(p for p in partial.rglob("*") if p.is_dir()), partial):
-            _flush(path)
+            flush(path)
 
     def _place(self, partial: Path, final: Path) -> None:
         """Give a finished folder its name. A whole artifact that another run put there meanwhile stays."""
@@ -272,7 +273,7 @@ class Workspace:
         except OSError:
             if self._whole(final) is None:
                 raise
-        _flush(self._artifacts)
+        flush(self._artifacts)
 
     def ensure(
         self, name: str, kind: str, config: Any, parents: Sequence[Artifact], write: Callable[[Draft], None]
@@ -389,36 +390,3 @@ def _code_of(folder: Path) -> str | None:
         return str(json.loads((folder / _RECIPE).read_text())["code_version"])
     except (OSError, ValueError, KeyError):
         return None
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a small file so that readers see the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        partial.write_bytes(content)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; at the end of the block it is flushed and renamed, or removed on error."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield partial
-        _flush(partial)
-        partial.replace(path)
-        _flush(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

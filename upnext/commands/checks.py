@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import upnext
+from upnext.version import __version__
 
 __all__ = ["Check", "environment", "in_bytes"]
 
@@ -45,7 +45,7 @@ class Check:
 
 def environment(variables: Mapping[str, str], folder: Path) -> Iterator[Check]:
     """Look at the machine, with the given environment variables and a folder whose disk matters."""
-    yield Check("upnext", "ok", f"{upnext.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    yield Check("upnext", "ok", f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
     yield _versions()
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     yield from _threads(cores, variables)

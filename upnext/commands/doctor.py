@@ -46,7 +46,7 @@ def look_into(folder: Path) -> Iterator[Check]:
     if not os.access(folder, os.W_OK):
         yield Check("workspace", "warning", f"{folder} cannot be written", "stages need to; reading commands do not")
     workspace = Workspace(folder)
-    pointers = workspace.pointers()
+    pointers = workspace.in_use()
     opened: dict[str, Artifact] = {}
     damaged: dict[str, str] = {}
     for path in workspace.folders():
@@ -88,7 +88,7 @@ def _holdings(workspace: Workspace, opened: dict[str, Artifact], damaged: dict[s
         yield Check("artifacts", "ok", said)
     else:
         yield Check("artifacts", "note", f"{workspace.root} holds no artifacts", "run `upnext run FILE.toml`")
-    if sizes and "release" not in workspace.pointers():
+    if sizes and "release" not in workspace.in_use():
         yield Check("release", "note", "no release is in use", "run `upnext run FILE.toml --until publish`")
 
 

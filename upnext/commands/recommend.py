@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from upnext.base.artifacts import replacing
 from upnext.base.errors import BadConfig
+from upnext.base.files import replacing
 from upnext.base.ids import FIRST, PADDING
 from upnext.base.schema import ITEM_ID, USER_ID
 from upnext.commands.opened import open_release, use_threads

@@ -19,10 +19,10 @@ from pydantic import Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from upnext.base.artifacts import replace_file
 from upnext.base.batches import SequenceBatch
 from upnext.base.configuration import Config
 from upnext.base.errors import UserError
+from upnext.base.files import replace_file
 from upnext.base.protocols import Objective
 from upnext.training.batches import shuffled_batches
 from upnext.training.checkpoint import Checkpoints, RunState
