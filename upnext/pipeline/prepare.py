@@ -79,7 +79,6 @@ def _prepare(config: PrepareConfig, source: AnySource, frames: Frames | None, dr
     rows, notes = _rows(raw, users, items, catalogue.item_hash, contexts), raw.notes
     del raw, ids  # the largest thing in memory: sorting needs its room
     write_log(draft.folder / "log", rows, schema, len(users))
-    del rows
     catalogue.save(draft.folder)
     users.save(draft.folder / "users.vocabulary.arrow")
     for name, vocabulary in contexts.items():
@@ -163,10 +162,7 @@ def _rows(
     events = raw.events
     item = items.encode(events[ITEM_ID].to_arrow())
     zeros = np.zeros(len(events), np.int64)
-    request = zeros - 1
-    if raw.has_requests:
-        codes = events[REQUEST_ID].rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
-        request = codes - 1
+    codes = events[REQUEST_ID].rank("dense").fill_null(0).cast(pl.Int64).to_numpy() if raw.has_requests else zeros
     has_position = POSITION in events.columns
     return LogRows(
         user=users.encode(events[USER_ID].to_arrow()),
@@ -174,7 +170,7 @@ def _rows(
         item_hash=hashes[item],
         time_ms=events[TIME_MS].to_numpy() if raw.has_times else zeros,
         order=np.arange(len(events)),
-        request=request,
+        request=codes - 1,
         position=events[POSITION].fill_null(-1).cast(pl.Int64).to_numpy() if has_position else zeros - 1,
         columns={
             context_column(name): _context(events[context_column(name)], contexts.get(name)) for name in raw.contexts
