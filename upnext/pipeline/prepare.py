@@ -79,6 +79,7 @@ def _prepare(config: PrepareConfig, source: AnySource, frames: Frames | None, dr
     rows, notes = _rows(raw, users, items, catalogue.item_hash, contexts), raw.notes
     del raw, ids  # the largest thing in memory: sorting needs its room
     write_log(draft.folder / "log", rows, schema, len(users))
+    del rows
     catalogue.save(draft.folder)
     users.save(draft.folder / "users.vocabulary.arrow")
     for name, vocabulary in contexts.items():
