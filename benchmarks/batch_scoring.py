@@ -156,7 +156,8 @@ def as_rows(arguments: argparse.Namespace, settings: dict[str, Any], ours: Times
     known = {
         "benchmark": "batch_scoring",
         "dataset": f"synthetic, {arguments.users:,} users, {arguments.items:,} items",
-        "protocol": f"release loaded, wall clock to the finished file, {arguments.runs} runs by turns, median",
+        "protocol": f"release loaded, wall clock to the finished file, {arguments.runs} runs by turns, median;"
+        f" the machine's load was {settings['load_before']} at the start",
         "model": "sasrec",
         "settings": settings | {"answers": arguments.k},
         "k": None,
