@@ -15,8 +15,6 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 
-import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from record import commit, machine
 from rich.console import Console
 
 from upnext.base.artifacts import Draft, Workspace
@@ -165,8 +164,8 @@ def as_rows(arguments: argparse.Namespace, settings: dict[str, Any], ours: Times
         "minutes": None,
         "command": f"python benchmarks/batch_scoring.py --users {arguments.users} --items {arguments.items}"
         f" --threads {arguments.threads} --runs {arguments.runs}",
-        "commit": git("rev-parse", "--short", "HEAD") + ("+changes" if git("status", "--porcelain", "upnext") else ""),
-        "machine": machine(arguments.threads),
+        "commit": commit(),
+        "machine": machine(f"{arguments.threads} threads"),
     }
     figures = [("recommend --all / bare", "ratio", [a / b for a, b in zip(ours.wall, bare.wall, strict=True)])]
     for variant, times in (("recommend --all", ours), ("bare matmul and torch.topk", bare)):
@@ -186,19 +185,6 @@ def as_rows(arguments: argparse.Namespace, settings: dict[str, Any], ours: Times
         }
         for variant, metric, some in figures
     ]
-
-
-def machine(threads: int) -> str:
-    """The processor, its threads and the versions that matter."""
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    processor = names[0].split(":", 1)[1].strip() if names else platform.processor()
-    return f"{processor}, {threads} threads, Python {platform.python_version()}, torch {torch.__version__}"
-
-
-def git(*arguments: str) -> str:
-    """What git says, or nothing outside a checkout."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

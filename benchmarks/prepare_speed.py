@@ -10,7 +10,6 @@ another process, just before, says how fast the machine is at that moment. Resul
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from record import commit, machine
 
 from upnext.base.artifacts import Workspace
 from upnext.base.configuration import parse_config
@@ -67,8 +67,8 @@ def measure(copies: int) -> list[dict[str, Any]]:
         "k": None,
         "seeds": REPEATS,
         "minutes": None,
-        "commit": git("rev-parse", "--short", "HEAD") + ("+changes" if git("status", "--porcelain", "upnext") else ""),
-        "machine": machine(),
+        "commit": commit(),
+        "machine": machine(f"{os.cpu_count()} cores, shared", packages=("polars",)),
     }
     seconds = [run["seconds"] for run in runs]
     figures = {
@@ -123,20 +123,6 @@ def _child(what: str, folder: Path) -> dict[str, float]:
 
 def _peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-
-
-def machine() -> str:
-    """The processor, its cores and the versions that matter."""
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    processor = names[0].split(":", 1)[1].strip() if names else platform.processor()
-    cores = f"{os.cpu_count()} cores, shared"
-    return f"{processor}, {cores}, Python {platform.python_version()}, polars {pl.__version__}"
-
-
-def git(*arguments: str) -> str:
-    """What git says, or nothing outside a checkout."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ Each configuration runs as a user would run it, up to the report; the report's f
 
 import argparse
 import json
-import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import commit, machine
 from rich.console import Console
 
 from upnext.commands.project import Project, load_project
@@ -44,9 +43,8 @@ def write_rows(file: Path, project: Project, console: Console) -> None:
         "dataset": file.stem if project.simulate is None else "simulated",
         "variant": file.stem,
         "command": f"python benchmarks/quality.py {file}",
-        "commit": git("rev-parse", "--short", "HEAD")
-        + ("+changes" if git("status", "--porcelain", "upnext", str(file)) else ""),
-        "machine": machine(),
+        "commit": commit(str(file)),
+        "machine": machine(f"{torch.get_num_threads()} threads"),
     }
     rows = [known | _row(project, row, split) for row in json.loads((report.folder / "metrics.json").read_text())]
     path = RESULTS / f"quality-{file.stem}.json"
@@ -66,21 +64,6 @@ def _row(project: Project, row: dict[str, Any], split: dict[str, Any]) -> dict[s
         minutes = round(metrics["seconds"] / 60, 2) if "seconds" in metrics else None
     kept = {name: row[name] for name in ("model", "metric", "k", "value", "low", "high")}
     return kept | {"protocol": protocol, "settings": settings, "seeds": seeds, "minutes": minutes}
-
-
-def machine() -> str:
-    """The processor, its threads and the versions that matter."""
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    processor = names[0].split(":", 1)[1].strip() if names else platform.processor()
-    count = torch.get_num_threads()
-    threads = f"{count} thread{'' if count == 1 else 's'}"
-    return f"{processor}, {threads}, Python {platform.python_version()}, torch {torch.__version__}"
-
-
-def git(*arguments: str) -> str:
-    """What git says, or nothing outside a checkout."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":
