@@ -1,7 +1,8 @@
 """Recommendations as a table, for the Python face."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,16 +25,23 @@ def recommendations(release: Release, live_folder: Path | None, user_ids: Sequen
 
     Args:     live_folder: the store of what was posted; it need not be there.
     """
-    rows: list[tuple[ExternalId, int, ExternalId, str, float, bool]] = []
-    alone = replace(release, popular=None)
-    for begin in range(0, len(user_ids), _USERS_AT_ONCE):
-        for page in _answer(alone, live_folder, user_ids[begin : begin + _USERS_AT_ONCE], k):
-            best = [
-                pair for row in page.rows if row.name == FOR_YOU for pair in zip(row.items, row.scores, strict=True)
-            ]
-            for rank, (item, score) in enumerate(best, 1):
-                shown = release.catalogue.describe(item)
-                rows.append((page.user_id, rank, shown[ITEM_ID], shown[TITLE], score, page.is_known))
+    # A copy of the retriever: what was posted is counted once per call, however often a release is asked.
+    alone = replace(release, retriever=copy(release.retriever), popular=None)
+    live = LmdbStore(live_folder) if live_folder is not None and live_folder.is_dir() else None
+    try:
+        histories = Histories(alone, live)
+        follow_stream(alone, histories, histories.posted())
+        now = time.time_ns() // 1_000_000
+        queries = [Query(user, now, k) for user in user_ids]
+        rows = [
+            row
+            for begin in range(0, len(queries), _USERS_AT_ONCE)
+            for page in recommend(alone, histories, queries[begin : begin + _USERS_AT_ONCE])
+            for row in _for_you(release, page)
+        ]
+    finally:
+        if live is not None:
+            live.close()
     schema = {
         USER_ID: pl.Int64() if release.users.is_integer else pl.String(),
         "rank": pl.Int64(),
@@ -46,15 +54,9 @@ def recommendations(release: Release, live_folder: Path | None, user_ids: Sequen
     return frame if TITLE in release.catalogue.table.column_names else frame.drop(TITLE)
 
 
-def _answer(release: Release, live_folder: Path | None, user_ids: Sequence[ExternalId], k: int) -> list[Page]:
-    """The pages that a server would answer now."""
-    live = LmdbStore(live_folder) if live_folder is not None and live_folder.is_dir() else None
-    try:
-        histories = Histories(release, live)
-        if release.popular is not None:
-            follow_stream(release, histories, histories.posted())
-        now = time.time_ns() // 1_000_000
-        return recommend(release, histories, [Query(user, now, k) for user in user_ids])
-    finally:
-        if live is not None:
-            live.close()
+def _for_you(release: Release, page: Page) -> Iterator[tuple[ExternalId, int, ExternalId, str, float, bool]]:
+    for row in page.rows:
+        if row.name == FOR_YOU:
+            for rank, (item, score) in enumerate(zip(row.items, row.scores, strict=True), 1):
+                shown = release.catalogue.describe(item)
+                yield page.user_id, rank, shown[ITEM_ID], shown[TITLE], score, page.is_known

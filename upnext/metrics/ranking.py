@@ -7,9 +7,12 @@ ranks alone: score once, then ask for every metric at every k.
 """
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 
 from upnext.base.errors import BadBatch, BadConfig
+from upnext.base.selection import best_of_rows
 
 __all__ = ["hit_rate", "ndcg", "rank_of_targets", "recall", "reciprocal_rank", "top_k"]
 
@@ -73,19 +76,9 @@ def top_k(
     """
     _check_cutoff(k)
     _check_excluded(scores, excluded)
-    C, V = scores.shape
-    top = np.full((C, k), -1, dtype=np.int64)
-    num_listed = min(k, V)
-    if num_listed == 0:
-        return top
-    for c in range(C):
-        hidden = np.isnan(scores[c]) if excluded is None else np.isnan(scores[c]) | excluded[c]
-        row = np.where(hidden, -np.inf, scores[c])
-        last = np.partition(row, V - num_listed)[V - num_listed]  # the score at the end of the list
-        above = np.flatnonzero(row > last)
-        top[c, : len(above)] = above[np.argsort(-row[above], kind="stable")]
-        if last > -np.inf:
-            top[c, len(above) : num_listed] = np.flatnonzero(row == last)[: num_listed - len(above)]
+    hidden = np.isnan(scores) if excluded is None else np.isnan(scores) | excluded
+    columns, _ = best_of_rows(torch.from_numpy(np.where(hidden, np.float32(-np.inf), scores).astype(np.float32)), k)
+    top: NDArray[np.int64] = columns.numpy()
     return top
 
 

@@ -136,7 +136,9 @@ def _page(
     shown: set[int] = set()
     rows = [_row(names[0], "For you", reason, items[0], scores[0], query.k, shown)]
     if popular is not None:
-        rows.append(_row(POPULAR, "Popular now", "Most chosen lately", *popular, query.k, shown))
+        lately = isinstance(release.popular, RecentlyPopular)
+        title, why = ("Popular now", "Most chosen lately") if lately else ("Popular", "Most chosen of all")
+        rows.append(_row(POPULAR, title, why, *popular, query.k, shown))
     for number, name in enumerate(names[1:], 1):
         rows.append(_row(name, name, "Ranked for you", items[number], scores[number], query.k, shown))
     return Page(query.user_id, count > 0, [row for row in rows if row.items])
