@@ -1,0 +1,53 @@
+"""Rows for a user."""
+
+import secrets
+import time
+from typing import Annotated, Any
+
+from litestar import get
+from litestar.params import QueryParameter
+
+from upnext.serving.intake import check_context
+from upnext.serving.recommend import Query
+from upnext.serving.routes.asked import MAX_K, AnyRequest, service_of, user_of
+
+__all__ = ["recommendations"]
+
+
+@get("/v1/recommendations")
+async def recommendations(
+    request: AnyRequest,
+    user_id: Annotated[str, QueryParameter(description="any id; an unknown one is a new visitor")],
+    k: Annotated[int, QueryParameter(ge=1, le=MAX_K, description="items per row")] = 20,
+) -> dict[str, Any]:
+    """Rows for a user. Any other parameter is a context of the request: `surface=home`."""
+    service = service_of(request)
+    release = service.release
+    contexts = {name: value for name, value in request.query_params.items() if name not in ("user_id", "k")}
+    query = Query(
+        user_id=user_of(release, user_id),
+        time_ms=time.time_ns() // 1_000_000 + 1,  # what was posted in this very millisecond counts
+        k=k,
+        context=check_context(contexts, release, "the query"),
+    )
+    page, latency_ms = await service.recommend(query)
+    request_id = secrets.token_hex(8)
+    return {
+        "user_id": page.user_id,
+        "is_known": page.is_known,
+        "release": release.name,
+        "latency_ms": round(latency_ms, 3),
+        "rows": [
+            {
+                "name": row.name,
+                "title": row.title,
+                "reason": row.reason,
+                "request_id": f"{request_id}-{number}",
+                "items": [
+                    release.catalogue.describe(item) | {"score": score, "position": position}
+                    for position, (item, score) in enumerate(zip(row.items, row.scores, strict=True))
+                ],
+            }
+            for number, row in enumerate(page.rows)
+        ],
+    }
