@@ -24,15 +24,18 @@ class _FullSoftmaxLoss(torch.autograd.Function):
         loss = queries.new_zeros(())
         d_queries = torch.empty_like(queries)
         d_items = torch.zeros_like(items)
+        room = queries.new_empty(min(BLOCK, len(queries)), len(items))
         for start in range(0, len(queries), BLOCK):
             q, target = queries[start : start + BLOCK], targets[start : start + BLOCK, None]
-            logits = q @ items.T
-            log_normaliser = logits.logsumexp(1, keepdim=True)
-            loss += (log_normaliser - logits.gather(1, target)).sum()
+            logits = torch.mm(q, items.T, out=room[: len(q)])
+            correct, highest = logits.gather(1, target), logits.amax(1, keepdim=True)
+            probabilities = torch.softmax(logits, 1, out=logits)
+            # log of the normaliser: the highest logit has the highest probability, which is never 0
+            log_normaliser = highest - probabilities.amax(1, keepdim=True).log()
+            loss += (log_normaliser - correct).sum()
             if needs_gradient:
                 # d loss / d logits = softmax - onehot(target)
-                d_logits = logits.sub_(log_normaliser).exp_()
-                d_logits.scatter_add_(1, target, d_logits.new_full(target.shape, -1.0))
+                d_logits = probabilities.scatter_add_(1, target, correct.new_full(target.shape, -1.0))
                 torch.mm(d_logits, items, out=d_queries[start : start + BLOCK])
                 d_items.addmm_(d_logits.T, q)
         ctx.save_for_backward(d_queries, d_items)

@@ -15,6 +15,7 @@ from upnext.base.configuration import Config
 from upnext.base.ids import PADDING
 from upnext.base.views import ALL
 from upnext.models.top_k import top_k_of_scores
+from upnext.nn.dropout import Dropout
 from upnext.nn.layers import TransformerLayer
 
 __all__ = ["SASRec", "SASRecConfig"]
@@ -64,7 +65,7 @@ class SASRec(nn.Module):
             TransformerLayer(config.width, config.heads, config.dropout) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.trained: Tensor
         self.register_buffer("trained", trained.clone())
         self._initialise()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from upnext.base.batches import Layout
 from upnext.nn.attention import CausalSelfAttention, KeyValueCache
+from upnext.nn.dropout import Dropout
 from upnext.nn.feed_forward import FeedForward
 
 __all__ = ["TransformerLayer"]
@@ -28,7 +29,7 @@ class TransformerLayer(nn.Module):
         self.attention = CausalSelfAttention(width, heads)
         self.feed_forward_norm = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Float[Tensor, "B L D"], layout: Layout, cache: KeyValueCache | None = None
