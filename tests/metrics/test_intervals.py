@@ -7,7 +7,7 @@ import pytest
 
 from upnext.base.errors import BadBatch, BadConfig
 from upnext.metrics import intervals
-from upnext.metrics.intervals import Interval, bootstrap_over_users, over_seeds, paired_difference
+from upnext.metrics.intervals import Interval, bootstrap_over_users, bootstrap_together, over_seeds, paired_difference
 
 
 def cases(rng: np.random.Generator, num_users: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
@@ -142,3 +142,17 @@ def test_impossible_options_and_unequal_lengths_are_refused() -> None:
         bootstrap_over_users(values, users[:1])
     with pytest.raises(refused):
         paired_difference(values, values[:1], users)
+
+
+def test_metrics_drawn_together_have_the_intervals_they_have_alone() -> None:
+    rng = np.random.default_rng(6)
+    values, users = cases(rng, num_users=11, spread=0.3)
+    both = np.stack([values, rng.random(len(values))])
+    both[:, 3] = math.nan
+    for row, found in zip(both, bootstrap_together(both, users, num_samples=50), strict=True):
+        alone = bootstrap_over_users(row, users, num_samples=50)
+        np.testing.assert_allclose(
+            [found.value, found.low, found.high], [alone.value, alone.low, alone.high], rtol=1e-12
+        )
+    nothing = bootstrap_together(np.full((2, 3), math.nan), np.arange(3))
+    assert all(math.isnan(found.value) for found in nothing)

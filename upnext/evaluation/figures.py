@@ -1,6 +1,6 @@
-"""The figures of one model: every metric at every cut-off, with intervals."""
+"""The figures of models: every metric at every cut-off with intervals, and how models differ on the same cases."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,10 @@ from upnext.base.ids import FIRST
 from upnext.evaluation.cases import Cases
 from upnext.evaluation.ranking import Ranking
 from upnext.metrics.beyond_accuracy import coverage, popularity_bias
-from upnext.metrics.intervals import bootstrap_over_users
+from upnext.metrics.intervals import bootstrap_together, paired_difference
 from upnext.metrics.ranking import hit_rate, ndcg, recall, reciprocal_rank
 
-__all__ = ["figures"]
+__all__ = ["best_first", "differences", "figures"]
 
 _PER_CASE = {"hr": hit_rate, "recall": recall, "ndcg": ndcg, "mrr": reciprocal_rank}
 
@@ -25,12 +25,14 @@ def figures(
 
     Args:     trained: (V,) training events per dense id; num_samples: of the bootstrap over users.
     """
-    rows: list[dict[str, Any]] = []
+    keys = [(metric, k) for k in dict.fromkeys(cutoffs) for metric in _PER_CASE]
+    values = np.stack([_PER_CASE[metric](ranking.ranks, cases.case, len(cases), k) for metric, k in keys])
+    intervals = bootstrap_together(values, cases.user, num_samples=num_samples)
+    rows: list[dict[str, Any]] = [
+        {"metric": metric, "k": k, "value": interval.value, "low": interval.low, "high": interval.high}
+        for (metric, k), interval in zip(keys, intervals, strict=True)
+    ]
     for k in dict.fromkeys(cutoffs):
-        for metric, compute in _PER_CASE.items():
-            values = compute(ranking.ranks, cases.case, len(cases), k)
-            interval = bootstrap_over_users(values, cases.user, num_samples=num_samples)
-            rows.append({"metric": metric, "k": k, "value": interval.value, "low": interval.low, "high": interval.high})
         top = ranking.top[:, :k]
         described = {"coverage": coverage(top, len(trained) - FIRST), "popularity_bias": popularity_bias(top, trained)}
         rows += [
@@ -38,3 +40,30 @@ def figures(
         ]
     counts = {"cases": len(cases), "users": len(np.unique(cases.user))}
     return [row | counts for row in rows]
+
+
+def best_first(rows: Sequence[Mapping[str, Any]], k: int, among: Collection[str]) -> list[str]:
+    """Order models by NDCG at k, the best first; those whose NDCG is unknown are left out.
+
+    Args:     rows: of one treatment of the history; among: the models that are asked for.
+    """
+    found = {row["model"]: row["value"] for row in rows if (row["metric"], row["k"]) == ("ndcg", k)}
+    known = [name for name, value in found.items() if name in among and not np.isnan(value)]
+    return sorted(known, key=lambda name: -found[name])
+
+
+def differences(
+    rankings: Mapping[str, Ranking], baseline: str, cases: Cases, k: int, num_samples: int
+) -> list[dict[str, Any]]:
+    """Compare each other model with a baseline, case by case: tidy rows with the difference and its interval."""
+    rows = []
+    for metric in ("ndcg", "hr", "recall", "mrr"):
+        values = {
+            name: _PER_CASE[metric](ranking.ranks, cases.case, len(cases), k) for name, ranking in rankings.items()
+        }
+        for name in rankings:
+            if name != baseline:
+                found = paired_difference(values[name], values[baseline], cases.user, num_samples=num_samples)
+                key = {"model": name, "baseline": baseline, "metric": metric, "k": k}
+                rows.append(key | {"value": found.value, "low": found.low, "high": found.high})
+    return rows

@@ -35,6 +35,10 @@ class Ranking:
     ranks: NDArray[np.float64]
     top: NDArray[np.int64]
 
+    def first(self, k: int) -> "Ranking":
+        """The same with lists of at most k items, in memory of their own."""
+        return Ranking(self.ranks, self.top[:, :k].copy())
+
 
 class Histories:
     """Reads from a log what lies before each case, in a view."""
@@ -53,6 +57,14 @@ class Histories:
     def batch(self, cases: Cases, length: int) -> SequenceBatch:
         """The last `length` events before each case."""
         return self.events.batch(*self.ranges(cases, length))
+
+    def repeat_in(self, rows: NDArray[np.bool_]) -> bool:
+        """Whether any of the log's rows (N,) repeats an item that its user chose before, in the view."""
+        pairs = np.stack([self.log.rows.user[self.rows], self.log.rows.item[self.rows]])
+        _, first = np.unique(pairs, axis=1, return_index=True)
+        is_repeat = np.ones(len(self.rows), bool)
+        is_repeat[first] = False
+        return bool((is_repeat & rows[self.rows]).any())
 
 
 def retriever_scores(

@@ -1,18 +1,28 @@
 """The report of an evaluation as data; `render.py` turns it into pages."""
 
-from dataclasses import dataclass
+import json
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Report"]
+import numpy as np
+import torch
+
+from upnext.base.artifacts import code_version
+from upnext.evaluation.insights import Insights
+
+__all__ = ["Report", "versions", "write_figures"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a report page shows.
+    """Everything a report page shows; what is empty has no section.
 
     `rows` are tidy: one figure each, with the keys model, history_removed, metric, k, value, low, high, cases, users.
     `protocol` and `log` are statements in reading order; `audit` holds findings; `curves` a list of epochs per model;
-    `models` the cost and configuration of each.
+    `models` the cost and configuration of each. `settings` are the resolved configurations of the other stages,
+    `made_with` the versions.
     """
 
     title: str
@@ -23,3 +33,29 @@ class Report:
     audit: list[dict[str, Any]]
     curves: dict[str, list[dict[str, Any]]]
     models: dict[str, dict[str, Any]]
+    insights: Insights = field(default_factory=Insights)
+    settings: dict[str, Any] = field(default_factory=dict)
+    made_with: dict[str, str] = field(default_factory=dict)
+
+
+def write_figures(folder: Path, report: Report) -> None:
+    """Write every figure of a report as tidy JSON: metrics, differences, segments and popularity."""
+    found = report.insights
+    files = {
+        "metrics": report.rows,
+        "differences": found.differences,
+        "segments": found.segments,
+        "popularity": found.popularity,
+    }
+    for name, rows in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(rows, indent=1))
+
+
+def versions() -> dict[str, str]:
+    """What computes here, with the hash of our own code."""
+    return {
+        "Upnext": code_version(),
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+        "PyTorch": str(torch.__version__),
+    }

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from upnext.base.errors import BadBatch
 
-__all__ = ["coverage", "gini", "popularity_bias"]
+__all__ = ["coverage", "gini", "popularity_bias", "popularity_rank", "shares_by_popularity"]
 
 
 def coverage(top: Int[np.ndarray, "C k"], catalogue_size: int) -> float:
@@ -40,8 +40,7 @@ def popularity_bias(top: Int[np.ndarray, "C k"], popularity: Float[np.ndarray, "
     Source:   Yin et al. (2012), Challenging the Long Tail Recommendation; the name is from Abdollahpouri et
               al. (2019).
     """
-    if top.size and top.max() >= len(popularity):
-        raise BadBatch(f"the lists name column {top.max()}; popularity has columns 0 to {len(popularity) - 1}")
+    _listed(top, popularity)
     is_item = top >= 0
     lengths = is_item.sum(axis=1)
     if not lengths.any():
@@ -68,6 +67,59 @@ def gini(top: Int[np.ndarray, "C k"], catalogue_size: int) -> float:
     place = np.arange(catalogue_size - len(exposure) + 1, catalogue_size + 1)  # items never listed come first
     weights = 2 * place - catalogue_size - 1
     return float(weights @ exposure / (exposure.sum() * (catalogue_size - 1)))
+
+
+def popularity_rank(top: Int[np.ndarray, "C k"], popularity: Int[np.ndarray, " V"]) -> float:
+    """Average popularity rank: the mean over all places of the item's rank in popularity, 1 for the most popular.
+
+    Popularity 10, 4, 4 gives ranks 1, 2.5, 2.5 (ties share their average), and the lists (0, 1) and (2, -1) the
+    mean (1 + 2.5 + 2.5) / 3 = 2. Larger is further from the hits.
+
+    Args:     top: (C, k) int64 columns; -1 is nothing.  popularity: (V,) training events of each column.
+    Returns:  a mean from 1 to V; NaN without recommendations.
+    Raises:   BadBatch: a column outside popularity.
+    """
+    listed = _listed(top, popularity)
+    if not len(listed):
+        return float("nan")
+    ordered = np.sort(-popularity)
+    above, with_ties = (np.searchsorted(ordered, -popularity, side) for side in ("left", "right"))
+    return float(np.mean(((above + 1 + with_ties) / 2)[listed]))
+
+
+def shares_by_popularity(
+    top: Int[np.ndarray, "C k"], popularity: Int[np.ndarray, " V"], num_groups: int = 10
+) -> Float[np.ndarray, " num_groups"]:
+    """Share of all places that each tenth of the catalogue takes, the most popular tenth first.
+
+    Items of equal popularity share their places evenly, so that no order of ties matters. Popularity 9, 5, 5, 0
+    and the lists (0, 1) and (0, -1) in two groups: item 0 has 2 of 3 places, items 1 and 2 share 1, and one of
+    them is in the upper half: (2.5, 0.5) / 3.
+
+    Args:     top: (C, k) int64 columns; -1 is nothing. Targets as (T, 1) give what people chose.
+              popularity: (V,) training events of each column.  num_groups: groups of equal size.
+    Returns:  (num_groups,) shares that add up to 1; all NaN without recommendations.
+    Raises:   BadBatch: a column outside popularity.
+    """
+    listed = _listed(top, popularity)
+    if not len(listed):
+        return np.full(num_groups, np.nan)
+    V = len(popularity)
+    order = np.argsort(-popularity, kind="stable")
+    _, tie = np.unique(-popularity[order], return_inverse=True)
+    exposure = np.bincount(listed, minlength=V)[order]
+    evenly = (np.bincount(tie, weights=exposure) / np.bincount(tie))[tie]
+    up_to = np.append(0.0, np.cumsum(evenly))
+    borders = np.interp(np.linspace(0, V, num_groups + 1), np.arange(V + 1), up_to)
+    shares: np.ndarray = np.diff(borders) / len(listed)
+    return shares
+
+
+def _listed(top: np.ndarray, popularity: np.ndarray) -> Int[np.ndarray, " places"]:
+    if top.size and top.max() >= len(popularity):
+        raise BadBatch(f"the lists name column {top.max()}; popularity has columns 0 to {len(popularity) - 1}")
+    listed: np.ndarray = top[top >= 0]
+    return listed
 
 
 def _exposure(top: np.ndarray, catalogue_size: int) -> Int[np.ndarray, " shown"]:

@@ -1,7 +1,8 @@
 """Evaluate: models -> report. The whole catalogue is ranked at every test moment, as the server would."""
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -15,12 +16,16 @@ from upnext.base.errors import BadConfig
 from upnext.base.schema import context_column
 from upnext.base.views import ALL
 from upnext.evaluation.cases import Cases, find_cases
+from upnext.evaluation.examples import NUM_SHOWN, Names
 from upnext.evaluation.figures import figures
-from upnext.evaluation.ranking import Histories, Scores, rank_cases, retriever_scores
+from upnext.evaluation.insights import Evaluated, find_insights
+from upnext.evaluation.protocol import Protocol, sentences
+from upnext.evaluation.ranking import Histories, Ranking, Scores, rank_cases, retriever_scores
 from upnext.evaluation.render import write_report
-from upnext.evaluation.report import Report
+from upnext.evaluation.report import Report, versions, write_figures
 from upnext.events.log import EventLog
 from upnext.events.split import TEST, TRAIN
+from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
 from upnext.models.build import load_model
 from upnext.models.popularity import RecentlyPopular
@@ -59,7 +64,7 @@ def run(config: EvaluateConfig, workspace: Workspace, names: Sequence[str]) -> A
 
 
 def _common_view(models: Mapping[str, Artifact]) -> str:
-    views = {name: str(artifact.manifest["config"]["model"]["view"]) for name, artifact in models.items()}
+    views = {name: str(_settings(artifact)["view"]) for name, artifact in models.items()}
     if len(set(views.values())) != 1:
         raise BadConfig(f"the models read different views, {views}: say with evaluate.view which events to predict")
     return next(iter(views.values()))
@@ -83,35 +88,63 @@ def _evaluate(
         raise BadConfig(f"the test part holds no event of the view {view!r}; choose another, or a longer test")
     removed = (not by_time) if config.remove_history is None else config.remove_history
     histories = Histories(log, view)
-    treatments = (removed, not removed) if _repeats(log, part, histories) else (removed,)
+    treatments = (removed, not removed) if histories.repeat_in(part == TEST) else (removed,)
     trained = np.bincount(histories.events.item[part[histories.rows] == TRAIN], minlength=V)
 
     subjects = {name: _model_scores(model, log, cases, V) for name, model in models.items()}
     if simulation:
         subjects["oracle"] = _oracle_scores(simulation[0], artifact, log, cases, V), 1
     rows: list[dict[str, Any]] = []
+    primary: dict[str, Ranking] = {}
+    costs = {name: dict(model.manifest["metrics"]) for name, model in models.items()}
     for name, (scores, length) in subjects.items():
-        rankings = rank_cases(
-            scores, cases, histories, V, k=max(config.k), remove_history=treatments, max_length=length
-        )
+        start, k = time.perf_counter(), max(*config.k, NUM_SHOWN)
+        rankings = rank_cases(scores, cases, histories, V, k=k, remove_history=treatments, max_length=length)
+        costs.setdefault(name, {})["rank_seconds"] = time.perf_counter() - start
         for ranking, is_removed in zip(rankings, treatments, strict=True):
             head = {"model": name, "history_removed": is_removed}
             rows += [head | row for row in figures(ranking, cases, trained, config.k, config.bootstrap_samples)]
-    draft.schema = log.schema.digest()
-    (draft.folder / "metrics.json").write_text(json.dumps(rows, indent=1))
+        primary[name] = rankings[0].first(max(config.k[0], NUM_SHOWN))
+    names, kinds = _names(artifact), {name: str(_settings(model)["kind"]) for name, model in models.items()}
+    evaluated = Evaluated(histories, part, cases, trained, primary, kinds, names, config.k[0], config.bootstrap_samples)
+    rolls = config.history == "rolling"
+    decided = Protocol(view, rolls, config.events, removed, config.bootstrap_samples, facts["split"])
     report = Report(
         title=title,
         primary_history_removed=removed,
         rows=rows,
-        protocol=_protocol(config, facts, cases, removed, float((trained[cases.target] == 0).mean())),
+        protocol=sentences(decided, log, part, cases, trained),
         log={name: f"{facts[f'num_{name}']:,}" for name in ("events", "users", "items", "trained_items")},
         audit=json.loads((artifact.folder / "audit.json").read_text()),
         curves={name: curve for name, model in models.items() if (curve := _curve(model))},
-        models={
-            name: model.manifest["metrics"] | {"config": model.manifest["config"]} for name, model in models.items()
-        },
+        models={name: costs[name] | {"config": model.manifest["config"]} for name, model in models.items()},
+        insights=find_insights(evaluated, [row for row in rows if row["history_removed"] == removed]),
+        settings={"prepare": artifact.manifest["config"]["config"], "evaluate": config.model_dump(mode="json")},
+        made_with=versions(),
     )
+    draft.schema = log.schema.digest()
+    write_figures(draft.folder, report)
     write_report(draft.folder, report)
+
+
+def _settings(model: Artifact) -> dict[str, Any]:
+    settings: dict[str, Any] = model.manifest["config"]["model"]
+    return settings
+
+
+def _names(artifact: Artifact) -> Names:
+    """What the log calls its users, items and categorical contexts."""
+    users, catalogue = Vocabulary.load(artifact.folder / "users.vocabulary.arrow"), Catalogue.load(artifact.folder)
+    contexts = {
+        name: _say(Vocabulary.load(artifact.folder / f"context.{name}.vocabulary.arrow"))
+        for name, kind in artifact.manifest["metrics"]["schema"]["contexts"].items()
+        if kind == "categorical"
+    }
+    return Names(_say(users), catalogue.title, contexts)
+
+
+def _say(vocabulary: Vocabulary) -> Callable[[int], str]:
+    return lambda code: str(vocabulary.external(code))
 
 
 def _model_scores(artifact: Artifact, log: EventLog, cases: Cases, num_items: int) -> tuple[Scores, int]:
@@ -127,16 +160,6 @@ def _curve(model: Artifact) -> list[dict[str, Any]]:
     """The learning curve: a dictionary per epoch; empty for models that are counted."""
     file = model.folder / "history.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-
-
-def _repeats(log: EventLog, part: NDArray[np.int8], histories: Histories) -> bool:
-    """Whether people choose again what they chose before: then both treatments of the history are reported."""
-    rows = histories.rows
-    pairs = np.stack([log.rows.user[rows], log.rows.item[rows]])
-    _, first = np.unique(pairs, axis=1, return_index=True)
-    is_repeat = np.ones(len(rows), bool)
-    is_repeat[first] = False
-    return bool((is_repeat & (part[rows] == TEST)).any())
 
 
 def _oracle_scores(simulation: Artifact, artifact: Artifact, log: EventLog, cases: Cases, num_items: int) -> Scores:
@@ -161,29 +184,3 @@ def _oracle_scores(simulation: Artifact, artifact: Artifact, log: EventLog, case
         return result
 
     return scores
-
-
-def _protocol(
-    config: EvaluateConfig, facts: dict[str, Any], cases: Cases, removed: bool, untrained: float
-) -> dict[str, str]:
-    split = facts["split"]
-    hours = {name: f"{split[name] / 3_600_000:g} h" for name in ("validation", "gap", "test") if name in split}
-    parts = ", ".join(f"{name} {length}" for name, length in hours.items())
-    num_users = len(np.unique(cases.user))
-    moments = (
-        f"{len(cases):,} requests of {num_users:,} users" if config.history == "rolling" else f"{num_users:,} users"
-    )
-    return {
-        "split": f"global time: {parts}" if hours else f"leave last out, by the view {split['view']!r}",
-        "targets": f"{config.events} events of the view {config.view!r}: {len(cases.target):,} in {moments};"
-        f" {untrained:.1%} have an item without a training event in that view",
-        "history": "rolls forward: everything before the request"
-        if config.history == "rolling"
-        else "frozen where the test part begins",
-        "request-safe": "on: events of one request or instant never see each other"
-        if facts["schema"]["request_safe"]
-        else "off, in training too: ties are ordered by file",
-        "history in the ranking": "removed" if removed else "kept",
-        "ranking": "the whole catalogue; an item tied with the target counts half; what cannot be scored is a miss",
-        "intervals": f"95 %, bootstrap over users, {config.bootstrap_samples} samples",
-    }
