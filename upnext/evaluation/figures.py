@@ -27,12 +27,12 @@ def figures(
     """
     keys = [(metric, k) for k in dict.fromkeys(cutoffs) for metric in _PER_CASE]
     values = np.stack([_PER_CASE[metric](ranking.ranks, cases.case, len(cases), k) for metric, k in keys])
-    intervals = bootstrap_together(values, cases.user, num_samples=num_samples)
-    rows: list[dict[str, Any]] = [
-        {"metric": metric, "k": k, "value": interval.value, "low": interval.low, "high": interval.high}
-        for (metric, k), interval in zip(keys, intervals, strict=True)
-    ]
+    found = dict(zip(keys, bootstrap_together(values, cases.user, num_samples=num_samples), strict=True))
+    rows: list[dict[str, Any]] = []
     for k in dict.fromkeys(cutoffs):
+        for metric in _PER_CASE:
+            interval = found[metric, k]
+            rows.append({"metric": metric, "k": k, "value": interval.value, "low": interval.low, "high": interval.high})
         top = ranking.top[:, :k]
         described = {"coverage": coverage(top, len(trained) - FIRST), "popularity_bias": popularity_bias(top, trained)}
         rows += [
