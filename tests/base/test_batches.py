@@ -172,6 +172,17 @@ def test_last_equals_a_loop(data: Ragged, length: int) -> None:
 
 
 @property_test
+@given(ragged(), st.integers(0, 9))
+def test_first_equals_a_loop(data: Ragged, length: int) -> None:
+    batch = data.events.batch(data.starts, data.ends)
+    first = batch.first(length)
+    check_form(first)
+    after = rows_of(first)
+    for part, rows in rows_of(batch).items():
+        assert after[part] == [row[:length] for row in rows], part
+
+
+@property_test
 @given(ragged(), st.integers(1, 4))
 def test_num_visible_counts_the_events_before_the_request(data: Ragged, length: int) -> None:
     whole = data.events.batch(data.starts, data.ends)

@@ -50,6 +50,15 @@ def test_equals_one_encoding_per_target(model):
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_longest_history_that_is_served_is_trained(model):
+    chunk = histories([[2, 3, 4, 5, 6, 7, 9]])  # one event more than the model reads
+    (loss, weight) = NextItemPrediction(model)(with_targets(chunk, chunk.mask), 0)["next_item"]
+    model.zero_grad()
+    loss.backward()
+    assert weight.item() == 7
+    assert (model.positions.grad.abs().sum(1) > 0).all()
+
+
 def test_a_sibling_never_changes_a_prediction(model):
     objective = NextItemPrediction(model)
     target = torch.tensor([[False, True, False]])

@@ -129,6 +129,15 @@ class SequenceBatch(OnDevice):
         selected = self.views[name] & self.mask
         return self if bool((selected == self.mask).all()) else self._gather(selected)
 
+    def first(self, length: int) -> "SequenceBatch":
+        """Keep the first `length` events of each row."""
+        return SequenceBatch(
+            lengths=self.lengths.clamp(max=length),
+            **{name: getattr(self, name)[:, :length] for name in CORE},
+            columns={n: Column(c.values[:, :length], c.observed[:, :length]) for n, c in self.columns.items()},
+            views={name: view[:, :length] for name, view in self.views.items()},
+        )
+
     def last(self, length: int) -> "SequenceBatch":
         """Keep the last `length` events of each row."""
         if self.item.shape[1] <= length:

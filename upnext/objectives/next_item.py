@@ -39,7 +39,7 @@ class NextItemPrediction:
 
     def __call__(self, batch: SequenceBatch, step: int) -> dict[str, tuple[Tensor, Tensor]]:
         """The term `next_item`: (sum of losses, number of targets)."""
-        states = self.model.states(batch)
+        states = self.model.states(batch.first(max(0, batch.item.shape[1] - 1)))  # nothing follows the last event
         target = batch.views[TARGET] & batch.mask
         row, event = target.nonzero(as_tuple=True)
         queries = states[row, batch.num_visible[row, event]]

@@ -100,7 +100,9 @@ def _fit(
             return RecentlyPopular(config.model, events.item, events.time_ms, np.zeros(num_items, np.int64))
         case SASRecConfig():
             trained = torch.from_numpy(np.bincount(events.item, minlength=num_items) > 0)
-            chunks = Chunks.cut(events.without_columns(), np.searchsorted(rows, log.offsets), config.model.max_length)
+            # The last event of a chunk is only a target: the longest history that is served is trained as well.
+            longest = config.model.max_length + 1
+            chunks = Chunks.cut(events.without_columns(), np.searchsorted(rows, log.offsets), longest)
             device = choose_device(config.training.device)
             num_events = int(log.views[config.model.view].sum())
             tokens = largest_batch(chunks.lengths, config.training.tokens_per_batch)
