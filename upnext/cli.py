@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 releases = typer.Typer(help="List releases, or go back to one.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(releases, name="releases")
+log = typer.Typer(help="What a log needs over the years.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(log, name="log")
 
 File = Annotated[Path, typer.Argument(help="the project's TOML file")]
 HasRelease = Annotated[Path, typer.Argument(help="the folder that holds a release")]
@@ -189,6 +191,17 @@ def rollback(
     from upnext.commands.releases import roll_back
 
     roll_back(workspace, name, Console())
+
+
+@log.command()
+def compact(file: File, overrides: Set = None) -> None:
+    """Write the log's segments as one, which is memory-mapped again; models and releases stay up to date."""
+    from rich.console import Console
+
+    from upnext.commands import log as commands
+    from upnext.commands.project import load_project
+
+    commands.compact(load_project(file, overrides or []), Console())
 
 
 @app.command()

@@ -43,6 +43,10 @@ _MANIFEST_KEYS = {"kind", "format_version", "code_version", "config", "parents",
 _FULL_OR_CLOSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM}
 
 
+Parents = Sequence["Artifact | str"]
+"""What an artifact is made from: artifacts, or the names of some that may be gone."""
+
+
 @cache
 def code_version() -> str:
     """The package's version and a hash of the code that makes artifacts."""
@@ -65,6 +69,11 @@ class Artifact:
     def name(self) -> str:
         """The folder's name: kind and recipe hash."""
         return self.folder.name
+
+    @property
+    def identity(self) -> str:
+        """The name under which what is made from it knows it: that of the artifact whose content it rewrote, if any."""
+        return str(self.manifest.get("stands_for") or self.name)
 
     @property
     def kind(self) -> str:
@@ -134,6 +143,8 @@ class Draft:
     """Where work on this recipe outlives a killed build; not made before `keep`."""
     metrics: dict[str, Any] = field(default_factory=dict)
     schema: str = ""
+    stands_for: str = ""
+    """The artifact whose content this one rewrites in another form: what was made from that one stays up to date."""
     _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def keep(self) -> Path:
@@ -194,7 +205,7 @@ class Workspace:
             raise BadArtifact(f"there is no workspace {folder}; run `upnext run FILE.toml --until publish` first")
         return cls(folder)
 
-    def find(self, kind: str, config: Any, parents: Sequence[Artifact] = ()) -> Artifact | None:
+    def find(self, kind: str, config: Any, parents: Parents = ()) -> Artifact | None:
         """Find the artifact with this recipe, if it was made already; a damaged one has to be made again."""
         return self._whole(self._artifacts / self._name(self._recipe(kind, config, parents)))
 
@@ -206,7 +217,7 @@ class Workspace:
             return None
 
     @contextlib.contextmanager
-    def build(self, kind: str, config: Any, parents: Sequence[Artifact] = ()) -> Iterator[Draft]:
+    def build(self, kind: str, config: Any, parents: Parents = ()) -> Iterator[Draft]:
         """Write an artifact: all of it appears under its name at the end of the block, or nothing does.
 
         Args:     config: the stage's resolved configuration, as JSON-like data; parents: what it was made from.
@@ -260,6 +271,8 @@ class Workspace:
             "schema": draft.schema,
             "metrics": draft.metrics,
         }
+        if draft.stands_for:
+            manifest["stands_for"] = draft.stands_for
         (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1))
         for path in (*files.values(), partial / _MANIFEST, *(p for p in partial.rglob("*") if p.is_dir()), partial):
             flush(path)
@@ -275,9 +288,7 @@ class Workspace:
                 raise
         flush(self._artifacts)
 
-    def ensure(
-        self, name: str, kind: str, config: Any, parents: Sequence[Artifact], write: Callable[[Draft], None]
-    ) -> Artifact:
+    def ensure(self, name: str, kind: str, config: Any, parents: Parents, write: Callable[[Draft], None]) -> Artifact:
         """Find the artifact with this recipe, or make it with `write`; either way point `current/name` to it."""
         artifact = self.find(kind, config, parents)
         if artifact is None:
@@ -325,6 +336,19 @@ class Workspace:
         except (OSError, UnicodeDecodeError):
             return None
 
+    def used(self, name: str) -> Iterator[Artifact]:
+        """Open what `current/name` points to and what it pointed to before, the latest first; what is gone is skipped.
+
+        Files are not compared with their hashes: ask `is_whole`.
+        """
+        for former in dict.fromkeys(reversed(self.history(name))):
+            with contextlib.suppress(BadArtifact):
+                yield self.named(former, verify=False)
+
+    def is_whole(self, artifact: Artifact) -> bool:
+        """Whether every file of an artifact is there and as it was written."""
+        return self._whole(artifact.folder) is not None
+
     def in_use(self) -> dict[str, str]:
         """The names of the artifacts in use, by what they are used as."""
         paths = sorted(self._current.iterdir()) if self._current.is_dir() else []
@@ -349,7 +373,7 @@ class Workspace:
         artifact = self.named(target, verify)
         if artifact.kind != kind:
             raise BadArtifact(f"{pointer} names a {artifact.kind}, not a {kind}; run the stage that makes it again")
-        if parent is not None and parent.name not in artifact.manifest["parents"]:
+        if parent is not None and parent.identity not in artifact.manifest["parents"]:
             raise BadArtifact(
                 f"{name!r} was made from {', '.join(artifact.manifest['parents'])}, and the {parent.kind} in use is"
                 f" {parent.name}; run the stage that makes it again"
@@ -361,13 +385,13 @@ class Workspace:
         return Artifact.open(self._artifacts / name, verify)
 
     @staticmethod
-    def _recipe(kind: str, config: Any, parents: Sequence[Artifact]) -> dict[str, Any]:
+    def _recipe(kind: str, config: Any, parents: Parents) -> dict[str, Any]:
         return {
             "kind": kind,
             "format_version": FORMAT_VERSION,
             "code_version": code_version(),
             "config": config,
-            "parents": [parent.name for parent in parents],
+            "parents": [parent.identity if isinstance(parent, Artifact) else parent for parent in parents],
         }
 
     @staticmethod

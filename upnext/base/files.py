@@ -3,10 +3,11 @@
 import contextlib
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["file_hash", "flush", "replace_file", "replacing"]
+__all__ = ["file_hash", "flush", "link_or_copy", "replace_file", "replacing"]
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -42,3 +43,12 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file that never changes a second name, where the disk can link; else copy it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another disk, or one that cannot link
+        shutil.copyfile(source, target)

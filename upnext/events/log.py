@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from upnext.base.batches import Events, FlatColumn
 from upnext.base.configuration import parse_config
 from upnext.base.errors import BadArtifact, BadData
+from upnext.base.files import link_or_copy
 from upnext.base.schema import Schema
 from upnext.base.views import ALL
 
-__all__ = ["EventLog", "LogRows", "write_log"]
+__all__ = ["EventLog", "LogRows", "num_segments", "write_log"]
 
 _SEGMENTS = "segments.json"
 _OBSERVED = ".observed"
@@ -81,25 +82,60 @@ def sibling_groups(rows: LogRows, schema: Schema) -> NDArray[np.int64]:
     return np.cumsum(~(joins_previous & same_user)) - 1
 
 
-def write_log(folder: Path, rows: LogRows, schema: Schema, num_users: int) -> None:
-    """Write a log of one segment into an empty folder.
+def write_log(folder: Path, rows: LogRows, schema: Schema, num_users: int, earlier: Path | None = None) -> None:
+    """Write a log into an empty folder: one segment, after those of an earlier log if there is one.
 
     Args:     num_users: the number of dense user ids, padding and unknown included.
+              earlier: the folder of a log whose segments go on; they are linked, where the disk can link, not copied.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = rows.sorted()
+    names = link_segments(earlier, folder) if earlier is not None else []
+    if len(rows.user) or not names:
+        names.append(f"segment-{len(names):06}.arrow")
+        _write_segment(folder / names[-1], rows.sorted(), num_users)
+    (folder / _SEGMENTS).write_text(
+        json.dumps({"schema": schema.model_dump(), "num_users": num_users, "segments": names}, indent=1)
+    )
+
+
+def link_segments(source: Path, target: Path) -> list[str]:
+    """Put the segments of one log's folder into another's, under names that count from 0.
+
+    Returns:  their new names.
+    """
+    names = []
+    for number, name in enumerate(_listing(source)["segments"]):
+        names.append(f"segment-{number:06}.arrow")
+        for old, new in ((name, names[-1]), (_offsets_of(name), _offsets_of(names[-1]))):
+            link_or_copy(source / old, target / new)
+    return names
+
+
+def num_segments(folder: Path) -> int:
+    """How many segments a log has: the reading of more than one begins with merging them."""
+    return len(_listing(folder)["segments"])
+
+
+def _write_segment(path: Path, rows: LogRows, num_users: int) -> None:
     arrays = {name: getattr(rows, name) for name in _CORE}
     for name, column in rows.columns.items():
         arrays[name] = column.values
         arrays[name + _OBSERVED] = column.observed.view(np.uint8)
     table = pa.table(arrays)
-    name = "segment-000000.arrow"
-    with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    np.save(folder / "segment-000000.offsets.npy", np.searchsorted(rows.user, np.arange(num_users + 1)))
-    (folder / _SEGMENTS).write_text(
-        json.dumps({"schema": schema.model_dump(), "num_users": num_users, "segments": [name]}, indent=1)
-    )
+    np.save(path.with_name(_offsets_of(path.name)), np.searchsorted(rows.user, np.arange(num_users + 1)))
+
+
+def _offsets_of(segment: str) -> str:
+    return segment.replace(".arrow", ".offsets.npy")
+
+
+def _listing(folder: Path) -> dict[str, Any]:
+    listing = json.loads((folder / _SEGMENTS).read_text())
+    if not isinstance(listing, dict):
+        raise TypeError(f"{_SEGMENTS} is no table")
+    return listing
 
 
 class EventLog:
@@ -124,12 +160,11 @@ class EventLog:
         Raises:   BadArtifact: a file is missing or damaged.
         """
         try:
-            listing = json.loads((folder / _SEGMENTS).read_text())
+            listing = _listing(folder)
             schema = parse_config(Schema, listing["schema"], str(folder / _SEGMENTS))
             parts = [_read_segment(folder / name) for name in listing["segments"]]
             if len(parts) == 1:
-                offsets = np.load(folder / listing["segments"][0].replace(".arrow", ".offsets.npy"))
-                return cls(schema, parts[0], offsets)
+                return cls(schema, parts[0], np.load(folder / _offsets_of(listing["segments"][0])))
             merged = _concatenate(parts).sorted()
             return cls(schema, merged, np.searchsorted(merged.user, np.arange(listing["num_users"] + 1)))
         except (OSError, EOFError, LookupError, TypeError, ValueError) as error:

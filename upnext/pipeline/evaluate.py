@@ -56,7 +56,7 @@ def run(config: EvaluateConfig, workspace: Workspace, names: Sequence[str]) -> A
     log = workspace.current("log", "log")
     models = {name: workspace.current(f"model-{name}", "model", log) for name in names}
     config = config.model_copy(update={"view": config.view or _common_view(models)})
-    simulation = [workspace.named(name) for name in log.manifest["parents"]]
+    simulation = [workspace.named(name) for name in log.manifest["parents"] if name.startswith("simulation-")]
     parents = [log, *models.values(), *simulation]
     settings = config.model_dump(mode="json") | {"models": list(names)}
     write = partial(_evaluate, config, log, models, simulation, workspace.root.name)

@@ -4,7 +4,7 @@
 3. sort and write the log                    4. split it                    5. audit the split
 """
 
-import json
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -16,15 +16,16 @@ from pydantic import Field
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.batches import FlatColumn
 from upnext.base.configuration import Config, parse_config
-from upnext.base.errors import BadConfig, BadData
-from upnext.base.ids import FIRST
+from upnext.base.ids import hash_texts
 from upnext.base.schema import ITEM_ID, POSITION, REQUEST_ID, TIME_MS, USER_ID, Schema, context_column, feedback_column
-from upnext.events.audit import audit
-from upnext.events.log import EventLog, LogRows, write_log
+from upnext.events.log import LogRows, write_log
 from upnext.events.sources import AnySource, Frames, RawLog, TableSource, fingerprints, read
-from upnext.events.split import TEST, TRAIN, GlobalTime, LeaveLastOut, Split, split_events, unuse_straddling
+from upnext.events.split import GlobalTime, Split
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
+from upnext.preparation.division import divide
+from upnext.preparation.earlier import Earlier, event_files, followable, up_to_date
+from upnext.preparation.numbering import number_ids, number_values
 from upnext.simulation.files import as_table
 
 __all__ = ["PrepareConfig", "SimulatedSource", "run"]
@@ -59,59 +60,40 @@ def run(config: PrepareConfig, workspace: Workspace, frames: Frames | None = Non
     source = _files_of(parents[0]) if isinstance(config.source, SimulatedSource) else config.source
     # What comes from outside has no manifest: names, sizes and times of files stand for their content.
     files = {} if parents else fingerprints(source, frames)
-    settings = {"config": config.model_dump(mode="json"), "files": files}
-    return workspace.ensure("log", "log", settings, parents, lambda draft: _prepare(config, source, frames, draft))
+    events = event_files(source) if frames is None else []
+    settings = {"config": config.model_dump(mode="json"), "files": files, "event_files": events}
+    log = up_to_date(workspace, settings, parents)
+    if log is not None:
+        return log
+    earlier = followable(workspace, settings, parents, source)
+    load = partial(read, source, frames) if earlier is None else earlier.new_rows
+    parents += [] if earlier is None else [earlier.artifact]
+    return workspace.ensure("log", "log", settings, parents, lambda draft: _prepare(config, load(), earlier, draft))
 
 
-def _prepare(config: PrepareConfig, source: AnySource, frames: Frames | None, draft: Draft) -> None:
-    raw = read(source, frames)
+def _prepare(config: PrepareConfig, raw: RawLog, earlier: Earlier | None, draft: Draft) -> None:
     schema = _schema(config, raw)
     ids = raw.events.select(USER_ID, ITEM_ID, *([TIME_MS] if raw.has_times else []))
     ids = ids.sort(TIME_MS, maintain_order=True) if raw.has_times else ids
-    users = _number(ids[USER_ID], None)
-    items = _number(ids[ITEM_ID], raw.items)
+    users = number_ids(ids[USER_ID], None, earlier.users if earlier else None)
+    items = number_ids(ids[ITEM_ID], raw.items, earlier.items if earlier else None)
     contexts = {
-        name: Vocabulary(raw.events[context_column(name)].drop_nulls().unique().sort().to_list() or [""])
+        name: number_values(raw.events[context_column(name)], earlier.context(name) if earlier else None)
         for name, kind in raw.contexts.items()
         if kind == "categorical"
     }
     catalogue = Catalogue(items, _side_table(items, raw.items))
-    rows, notes = _rows(raw, users, items, catalogue.item_hash, contexts), raw.notes
+    first = earlier.next_order if earlier else 0
+    rows, notes = _rows(raw, users, items, catalogue.item_hash, contexts, first), raw.notes
     del raw, ids  # the largest thing in memory: sorting needs its room
-    write_log(draft.folder / "log", rows, schema, len(users))
+    write_log(draft.folder / "log", rows, schema, len(users), earlier.folder if earlier else None)
     del rows
     catalogue.save(draft.folder)
     users.save(draft.folder / "users.vocabulary.arrow")
     for name, vocabulary in contexts.items():
         vocabulary.save(draft.folder / f"context.{name}.vocabulary.arrow")
 
-    log = EventLog.open(draft.folder / "log")
-    split = config.split
-    view = split.view if isinstance(split, LeaveLastOut) else "all"
-    part = split_events(
-        split,
-        offsets=log.offsets,
-        time_ms=log.rows.time_ms,
-        has_times=schema.has_times,
-        targets=np.isin(np.arange(len(log)), log.in_view(view)[0]),
-    )
-    part = unuse_straddling(part, log.events.request)
-    if not (part == TRAIN).any() or not (part == TEST).any():
-        raise BadConfig("requests that span the parts of the split leave nothing to train or to test: check `request`")
-    np.save(draft.folder / "split.npy", part)
-    findings = audit(log, part, by_time=isinstance(split, GlobalTime))
-    (draft.folder / "audit.json").write_text(json.dumps([finding.as_row() for finding in findings], indent=1))
-    draft.schema = schema.digest()
-    draft.metrics |= {
-        "num_events": len(log),
-        "num_users": len(users) - FIRST,
-        "num_items": len(items) - FIRST,
-        "num_dense_items": len(items),
-        "num_trained_items": len(np.unique(log.rows.item[part == TRAIN])),
-        "schema": schema.model_dump(),
-        "split": split.model_dump(),
-        "notes": notes,
-    }
+    divide(draft, config.split, len(users), len(items), notes)
 
 
 def _schema(config: PrepareConfig, raw: RawLog) -> Schema:
@@ -129,16 +111,6 @@ def _schema(config: PrepareConfig, raw: RawLog) -> Schema:
         },
         "[prepare]",
     )
-
-
-def _number(ids: pl.Series, side: pl.DataFrame | None) -> Vocabulary:
-    """Number ids by their first event in time; what only the side table knows comes last."""
-    if side is not None:
-        ids = pl.concat([ids.unique(maintain_order=True), side[ids.name]])
-    ids = ids.unique(maintain_order=True)
-    if ids.is_empty():
-        raise BadData("the source holds no event; give a file with at least one row")
-    return Vocabulary(ids.to_arrow().cast(pa.int64() if ids.dtype == pl.Int64 else pa.string()))
 
 
 def _side_table(items: Vocabulary, side: pl.DataFrame | None) -> pa.Table:
@@ -159,19 +131,20 @@ def _rows(
     items: Vocabulary,
     hashes: NDArray[np.int64],
     contexts: dict[str, Vocabulary],
+    first: int,
 ) -> LogRows:
     events = raw.events
     item = items.encode(events[ITEM_ID].to_arrow())
     zeros = np.zeros(len(events), np.int64)
-    codes = events[REQUEST_ID].rank("dense").fill_null(0).cast(pl.Int64).to_numpy() if raw.has_requests else zeros
     has_position = POSITION in events.columns
     return LogRows(
         user=users.encode(events[USER_ID].to_arrow()),
         item=item,
         item_hash=hashes[item],
         time_ms=events[TIME_MS].to_numpy() if raw.has_times else zeros,
-        order=np.arange(len(events)),
-        request=codes - 1,
+        order=np.arange(first, first + len(events)),
+        # A request keeps its number when later files go on with it.
+        request=hash_texts(events[REQUEST_ID].to_arrow()) if raw.has_requests else zeros - 1,
         position=events[POSITION].fill_null(-1).cast(pl.Int64).to_numpy() if has_position else zeros - 1,
         columns={
             context_column(name): _context(events[context_column(name)], contexts.get(name)) for name in raw.contexts

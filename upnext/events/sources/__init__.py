@@ -35,6 +35,7 @@ __all__ = [
     "TableSource",
     "YambdaSource",
     "as_frame",
+    "find_files",
     "fingerprints",
     "read",
     "resolve_path",

@@ -1,0 +1,150 @@
+"""The log that is there already: up to date, or one that new rows can follow.
+
+A log can be followed when everything it was made from is unchanged and new event files come after the old ones. Then
+only these are read: vocabularies are extended, so that no dense id moves, and a segment is written beside the old ones.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from upnext.base.artifacts import Artifact, Workspace, code_version
+from upnext.base.errors import BadData
+from upnext.base.ids import FIRST
+from upnext.base.schema import ITEM_ID, USER_ID
+from upnext.events.log import EventLog
+from upnext.events.sources import AnySource, RawLog, TableSource, find_files, read
+from upnext.features.vocabulary import Vocabulary
+
+__all__ = ["Earlier", "event_files", "followable", "up_to_date"]
+
+
+def event_files(source: AnySource) -> list[str]:
+    """The files with a table's events, in the order they are read; other sources give none and are read whole."""
+    return [str(path) for path in find_files(source.path)] if isinstance(source, TableSource) else []
+
+
+def up_to_date(workspace: Workspace, settings: dict[str, Any], parents: Sequence[Artifact]) -> Artifact | None:
+    """Find a log of these settings among those that were in use, however it came about, and use it again."""
+    for log in _used(workspace, parents):
+        if _has(log, settings) and workspace.is_whole(log):
+            workspace.use("log", log)
+            return log
+    return None
+
+
+def followable(
+    workspace: Workspace, settings: dict[str, Any], parents: Sequence[Artifact], source: AnySource
+) -> "Earlier | None":
+    """Find a log that the new rows of a source can follow, and read these.
+
+    Returns:  None where there is none, or where the whole source has to be read to know what its new rows mean: ids
+              are of another type than before, an item that no event has left the side table, or the new files alone
+              cannot be read.
+    """
+    for log in _used(workspace, parents):
+        new_files = _new_files(log.manifest["config"], settings)
+        if new_files is not None and isinstance(source, TableSource) and workspace.is_whole(log):
+            return _follow(log, new_files, source)
+    return None
+
+
+def _follow(log: Artifact, new_files: list[str], source: TableSource) -> "Earlier | None":
+    # Where no file is new, the last old one still tells the types of the columns.
+    files = new_files or log.manifest["config"]["event_files"][-1:]
+    try:
+        raw = read(source.model_copy(update={"path": files}))
+    except BadData:
+        return None
+    earlier = Earlier(log, raw if new_files else replace(raw, events=raw.events.clear()))
+    return earlier if earlier.has_same_ids and not earlier.has_orphans else None
+
+
+def _used(workspace: Workspace, parents: Sequence[Artifact]) -> Iterator[Artifact]:
+    names = [parent.name for parent in parents]
+    for log in workspace.used("log"):
+        manifest = log.manifest
+        if manifest["code_version"] == code_version() and manifest["parents"][: len(names)] == names:
+            yield log
+
+
+def _has(log: Artifact, settings: dict[str, Any]) -> bool:
+    return {name: log.manifest["config"].get(name) for name in settings} == settings
+
+
+def _new_files(old: dict[str, Any], new: dict[str, Any]) -> list[str] | None:
+    """The event files that are new; None where something else changed than that files or rows of side tables came."""
+    before, now = old["event_files"], new["event_files"]
+    if not before or now[: len(before)] != before or _without_path(old["config"]) != _without_path(new["config"]):
+        return None
+    if any(old["files"][path] != new["files"][path] for path in before):
+        return None
+    return list(now[len(before) :])
+
+
+def _without_path(config: dict[str, Any]) -> dict[str, Any]:
+    return config | {"source": {name: value for name, value in config["source"].items() if name != "path"}}
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A log that new rows follow, and those rows."""
+
+    artifact: Artifact
+    raw: RawLog
+    """The new rows, and the side tables whole."""
+
+    def new_rows(self) -> RawLog:
+        """The rows to add."""
+        return self.raw
+
+    @property
+    def folder(self) -> Path:
+        """Where its segments are."""
+        return self.artifact.folder / "log"
+
+    @cached_property
+    def users(self) -> Vocabulary:
+        """Its numbering of users."""
+        return Vocabulary.load(self.artifact.folder / "users.vocabulary.arrow")
+
+    @cached_property
+    def items(self) -> Vocabulary:
+        """Its numbering of items."""
+        return Vocabulary.load(self.artifact.folder / "items.vocabulary.arrow")
+
+    def context(self, name: str) -> Vocabulary:
+        """Its numbering of a categorical context."""
+        return Vocabulary.load(self.artifact.folder / f"context.{name}.vocabulary.arrow")
+
+    @cached_property
+    def next_order(self) -> int:
+        """The order of the first new row: after every old one."""
+        return int(self._log.rows.order.max(initial=-1)) + 1
+
+    @cached_property
+    def _log(self) -> EventLog:
+        return EventLog.open(self.folder)
+
+    @property
+    def has_same_ids(self) -> bool:
+        """Whether the new ids are of the type of the old ones: integers or text."""
+        types = self.raw.events.schema
+        both = ((self.users, USER_ID), (self.items, ITEM_ID))
+        return all(vocabulary.is_integer == (types[name] == pl.Int64) for vocabulary, name in both)
+
+    @property
+    def has_orphans(self) -> bool:
+        """Whether some item is left that neither an event nor the side table has."""
+        if self.raw.items is None:
+            return False
+        is_there = np.zeros(len(self.items), bool)
+        is_there[self._log.rows.item] = True
+        for ids in (self.raw.items[ITEM_ID], self.raw.events[ITEM_ID]):
+            is_there[self.items.encode(ids.to_arrow())] = True
+        return not bool(is_there[FIRST:].all())
