@@ -204,6 +204,21 @@ def compact(file: File, overrides: Set = None) -> None:
     commands.compact(load_project(file, overrides or []), Console())
 
 
+@log.command()
+def forget(
+    file: File,
+    users: Annotated[list[str], typer.Argument(help="the users' ids")],
+    overrides: Set = None,
+) -> None:
+    """Erase users from the log, the releases and the posted events, and keep them out of every later log."""
+    from rich.console import Console
+
+    from upnext.commands import forget as commands
+    from upnext.commands.project import load_project
+
+    commands.forget(load_project(file, overrides or []), users, Console())
+
+
 @app.command()
 def doctor(
     workspace: Annotated[Path | None, typer.Argument(help="a workspace to look into as well")] = None,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import upnext
-from upnext.base import artifacts
+from upnext.base import artifacts, manifests
 from upnext.base.artifacts import Artifact, Draft, Workspace, code_version
 from upnext.base.errors import BadArtifact
 from upnext.base.files import replace_file
@@ -168,7 +168,7 @@ def test_any_change_to_the_recipe_finds_nothing(workspace: Workspace, monkeypatc
 
 
 def test_code_version_follows_the_code_that_makes_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "__file__", str(tmp_path / "base" / "artifacts.py"))
+    monkeypatch.setattr(manifests, "__file__", str(tmp_path / "base" / "artifacts.py"))
     compute = code_version.__wrapped__
     for name in ("__init__.py", "cli.py", "events/log.py", "serving/app.py", "commands/run.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -423,3 +423,31 @@ def test_a_build_removes_what_no_build_can_use(workspace: Workspace, monkeypatch
         assert {path.name for path in training.iterdir()} == {"model-new", "model-old", "not-ours"}
     make(workspace)
     assert {path.name for path in training.iterdir()} == {"model-new", "not-ours"}
+
+
+def test_what_was_in_use_is_found_latest_first(workspace: Workspace) -> None:
+    made = [make(workspace, config=CONFIG | {"number": number}) for number in range(3)]
+    for artifact in (*made, made[0]):
+        workspace.use("log", artifact)
+    shutil.rmtree(made[1].folder)
+    assert [artifact.name for artifact in workspace.used("log")] == [made[0].name, made[2].name]
+    assert list(workspace.used("release")) == []
+    assert workspace.is_whole(made[2])
+    (made[2].folder / "data.bin").write_bytes(b"changed")
+    assert not workspace.is_whole(made[2])
+
+
+def test_what_was_made_from_an_artifact_is_made_from_its_rewriting_too(workspace: Workspace) -> None:
+    log = make(workspace)
+    model = make(workspace, "model", parents=[log])
+    with workspace.build("log", CONFIG | {"again": 1}, [log.name]) as draft:
+        draft.stands_for = log.identity
+    again = workspace.find("log", CONFIG | {"again": 1}, [log.name])
+    assert again is not None
+    assert (again.identity, again.manifest["parents"]) == (log.name, [log.name])
+    shutil.rmtree(log.folder)
+    found = workspace.find("model", CONFIG, [again])
+    assert found is not None
+    assert found.name == model.name
+    workspace.use("model", model)
+    assert workspace.current("model", "model", again).name == model.name

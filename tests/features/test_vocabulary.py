@@ -228,3 +228,27 @@ def test_encoding_takes_anything_and_knows_only_ids_of_its_type() -> None:
     assert numbers.encode(np.array([1, 7])).tolist() == [3, 2]
     assert words.encode([7, "7", None]).tolist() == [1, 2, 1]
     assert words.encode(pa.array(["a", None], pa.large_string())).tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("ids", [["ann", "bob", "cy"], [7, -8, BIG]])
+def test_an_id_that_was_taken_out_leaves_its_number_to_nobody(tmp_path: Path, ids: list[Any]) -> None:
+    whole = Vocabulary(ids)
+    without = whole.without([ids[1], "never there"])
+    without.save(tmp_path / "ids.arrow")
+    for vocabulary in (without, Vocabulary.load(tmp_path / "ids.arrow")):
+        assert vocabulary.ids == [ids[0], ids[2]]
+        assert vocabulary.dense_ids.tolist() == [2, 4]
+        assert len(vocabulary) == 5
+        assert [vocabulary.dense(one) for one in ids] == [2, 1, 4]
+        assert vocabulary.encode(pa.array(ids)).tolist() == [2, 1, 4]
+        assert vocabulary.external(4) == ids[2]
+        with pytest.raises(NotFound, match="taken out"):
+            vocabulary.external(3)
+        assert vocabulary.is_integer == whole.is_integer
+        assert vocabulary.lineage == (whole.digest,)
+        assert vocabulary.digest == without.digest != whole.digest
+    longer = without.extended([*ids, ids[1]])
+    assert [longer.dense(one) for one in ids] == [2, 5, 4]  # whoever comes back is somebody new
+    raw = ids[1].encode() if isinstance(ids[1], str) else ids[1].to_bytes(8, "little", signed=True)
+    assert raw not in (tmp_path / "ids.arrow").read_bytes()
+    assert not Vocabulary(ids[:1]).without(ids).ids

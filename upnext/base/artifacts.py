@@ -12,13 +12,11 @@ its files. The folder's name is the hash of that recipe: an artifact is up to da
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,111 +24,15 @@ from upnext.base.configuration import digest
 from upnext.base.errors import BadArtifact
 from upnext.base.files import file_hash, flush, replace_file
 from upnext.base.locks import hold, is_held, is_running, try_lock
-from upnext.version import __version__
+from upnext.base.manifests import FORMAT_VERSION, MANIFEST, Artifact, Parents, code_version
 
 __all__ = ["FORMAT_VERSION", "Artifact", "Draft", "Workspace", "code_version"]
 
-FORMAT_VERSION = 1
-
-_MANIFEST = "manifest.json"
 _RECIPE = "recipe.json"
 _KEPT = 100
 """So many names stay in the history of a pointer."""
 
-# What only composes stages cannot change what they make.
-_ROOMS_WITHOUT_ARTIFACTS = {"commands", "cli.py", "api.py"}
-_MANIFEST_KEYS = {"kind", "format_version", "code_version", "config", "parents", "files", "schema", "metrics"}
 _FULL_OR_CLOSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM}
-
-
-Parents = Sequence["Artifact | str"]
-"""What an artifact is made from: artifacts, or the names of some that may be gone."""
-
-
-@cache
-def code_version() -> str:
-    """The package's version and a hash of the code that makes artifacts."""
-    root = Path(__file__).parent.parent
-    sources = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        if path.relative_to(root).parts[0] not in _ROOMS_WITHOUT_ARTIFACTS:
-            sources.update(path.read_bytes())
-    return f"{__version__}+{sources.hexdigest()[:8]}"
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A finished artifact: its folder and its manifest."""
-
-    folder: Path
-    manifest: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The folder's name: kind and recipe hash."""
-        return self.folder.name
-
-    @property
-    def identity(self) -> str:
-        """The name under which what is made from it knows it: that of the artifact whose content it rewrote, if any."""
-        return str(self.manifest.get("stands_for") or self.name)
-
-    @property
-    def kind(self) -> str:
-        """`log`, `model`, `report`, `release` …"""
-        return str(self.manifest["kind"])
-
-    @classmethod
-    def open(cls, folder: Path, verify: bool = False) -> "Artifact":
-        """Open a folder.
-
-        Args:     verify: compare every file with its hash in the manifest (reads them all).
-        Raises:   BadArtifact: no manifest, another format version, or a file that is missing or changed.
-        """
-        try:
-            manifest = json.loads((folder / _MANIFEST).read_text())
-        except (OSError, ValueError) as error:
-            raise BadArtifact(f"{folder} is no finished artifact ({error}); run the stage that makes it") from None
-        if not isinstance(manifest, dict) or not manifest.keys() >= _MANIFEST_KEYS:
-            raise BadArtifact(f"{folder / _MANIFEST} is no whole manifest; run the stage that makes it again")
-        if manifest["format_version"] != FORMAT_VERSION:
-            raise BadArtifact(
-                f"{folder} has format version {manifest['format_version']}, this Upnext reads {FORMAT_VERSION};"
-                " run the stage again"
-            )
-        if verify:
-            for name, expected in manifest["files"].items():
-                path = folder / name
-                if not path.is_file() or file_hash(path) != expected:
-                    raise BadArtifact(f"{path} is missing or was changed after it was written; run the stage again")
-        return cls(folder, manifest)
-
-    def copy_to(self, folder: Path) -> None:
-        """Copy the artifact to a folder that is new, or holds an artifact of the same kind: that one is replaced.
-
-        Raises:   BadArtifact: the folder holds something else, or cannot be written.
-        """
-        if folder.exists() and not _holds(folder, self.kind):
-            raise BadArtifact(f"{folder} is there and holds no {self.kind}; give a new folder, or remove it")
-        beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-        before = folder.with_name(f".{folder.name}.{os.getpid()}.before")
-        try:
-            shutil.copytree(self.folder, beside)
-            if folder.exists():
-                folder.rename(before)
-            beside.rename(folder)
-        except OSError as error:
-            raise BadArtifact(f"cannot write {folder}: {error.strerror or error}; choose another folder") from None
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-            shutil.rmtree(before, ignore_errors=True)
-
-
-def _holds(folder: Path, kind: str) -> bool:
-    try:
-        return Artifact.open(folder).kind == kind
-    except BadArtifact:
-        return False
 
 
 @dataclass
@@ -251,9 +153,26 @@ class Workspace:
             if lock is not None:
                 os.close(lock)
 
+    def erase(self, folder: Path) -> None:
+        """Remove an artifact's folder: it is gone under its name at once, and no crash leaves a part of it there."""
+        hidden = folder if folder.name.startswith(".") else folder.with_name(f".{folder.name}.{os.getpid()}")
+        if hidden != folder:
+            folder.rename(hidden)
+            flush(self._artifacts)
+        shutil.rmtree(hidden)
+
+    def at_work(self) -> list[str]:
+        """What other processes are making here: drafts and trainings that are held."""
+        held = [folder.name for folder in self._training.glob("*") if is_held(folder)]
+        return held + [draft.name for draft in self.drafts() if not _is_free(draft)]
+
+    def drafts(self) -> list[Path]:
+        """The folders of artifacts that are being written, or that a kill left."""
+        return sorted(self._artifacts.glob(".*-*.*"))
+
     def _remove_rubbish(self) -> None:
         """Remove drafts of processes that are gone, and kept work that no build can go on with."""
-        for draft in self._artifacts.glob(".*-*.*"):
+        for draft in self.drafts():
             process = draft.name.rpartition(".")[2]
             if process.isdigit() and not is_running(int(process)):
                 _remove_if_free(draft)
@@ -273,8 +192,8 @@ class Workspace:
         }
         if draft.stands_for:
             manifest["stands_for"] = draft.stands_for
-        (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-        for path in (*files.values(), partial / _MANIFEST, *(p for p in partial.rglob("*") if p.is_dir()), partial):
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        for path in (*files.values(), partial / MANIFEST, *(p for p in partial.rglob("*") if p.is_dir()), partial):
             flush(path)
 
     def _place(self, partial: Path, final: Path) -> None:
@@ -303,6 +222,11 @@ class Workspace:
         """Point `current/name` to an artifact, atomically, and remember what it pointed to."""
         before = self.history(name)
         self._point(name, before if before[-1:] == [artifact.name] else [*before, artifact.name])
+
+    def substitute(self, name: str, names: Mapping[str, str]) -> None:
+        """Let `current/name` and its history name other artifacts in the place of some."""
+        if before := self.history(name):
+            self._point(name, [names.get(former, former) for former in before])
 
     def go_back(self, name: str, artifact: Artifact) -> None:
         """Point `current/name` to an artifact that was in use before, and forget what came after it.
@@ -406,6 +330,15 @@ def _remove_if_free(draft: Path) -> None:
         if lock is not None:
             shutil.rmtree(draft, ignore_errors=True)
             os.close(lock)
+
+
+def _is_free(draft: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        lock = try_lock(draft)
+        if lock is None:
+            return False
+        os.close(lock)
+    return True
 
 
 def _code_of(folder: Path) -> str | None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["hold", "is_held", "is_running", "try_lock"]
+__all__ = ["hold", "is_held", "is_running", "share", "try_lock"]
 
 _FILE = "lock"
 
@@ -45,6 +45,30 @@ def hold(folder: Path) -> Iterator[None]:
     try:
         os.truncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def share(folder: Path) -> Iterator[None]:
+    """Hold a folder together with others who share it; nobody can `hold` it meanwhile.
+
+    A file system that cannot lock keeps nobody out.
+
+    Raises:   BlockingIOError: somebody holds it alone; the message names the process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / _FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError((folder / _FILE).read_text().strip() or "unknown") from None
+        except OSError:
+            pass
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from upnext.base.errors import BadConfig
 from upnext.base.files import replacing
-from upnext.base.ids import FIRST, PADDING
+from upnext.base.ids import PADDING
 from upnext.base.schema import ITEM_ID, USER_ID
 from upnext.commands.opened import open_release, use_threads
 from upnext.serving.everyone import Block, recommend_everyone
@@ -52,7 +52,7 @@ def recommend_all(
         start = time.perf_counter()
         num_rows = write_all(release, histories, time.time_ns() // 1_000_000, k, out, Console(stderr=True))
         seconds = time.perf_counter() - start
-        num_users = len(release.users) - FIRST
+        num_users = len(release.users.ids)
     if as_json:
         said = {"out": str(out), "release": release.name, "users": num_users, "rows": num_rows, "seconds": seconds}
         console.print_json(json.dumps(said), indent=None)
@@ -74,7 +74,7 @@ def write_all(release: Release, histories: Histories, time_ms: int, k: int, out:
     )
     num_rows = 0
     with replacing(out) as partial, Progress(*columns, console=console) as progress:
-        task = progress.add_task("users", total=len(release.users) - FIRST)
+        task = progress.add_task("users", total=len(release.users.ids))
         with pq.ParquetWriter(partial, _table(release, None).schema) as writer:
             for block in recommend_everyone(release, histories, time_ms, k):
                 table = _table(release, block)

@@ -25,31 +25,48 @@ _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 class Vocabulary:
     """Numbers external ids from 2 on, in the order given; new ids are appended and nothing ever moves.
 
+    An id can be taken out: its number then stands for nobody, and for nobody else ever after.
+
     Args:     ids: distinct strings, or distinct integers; never both, never null.
               lineage: the digests of the vocabularies this one extends, oldest first.
+              has_gaps: a null is a number whose id was taken out.
     Raises:   BadData: an id occurs twice, is null, or is of another type.
     """
 
-    def __init__(self, ids: Iterable[ExternalId] | pa.Array, lineage: Sequence[str] = ()) -> None:
+    def __init__(
+        self, ids: Iterable[ExternalId] | pa.Array, lineage: Sequence[str] = (), *, has_gaps: bool = False
+    ) -> None:
         array = ids if isinstance(ids, pa.Array) else _to_arrow(list(ids))
         if array.type not in (pa.int64(), pa.string()):
             raise BadData(f"ids of the type {array.type}; a vocabulary holds strings or 64-bit integers")
-        if array.null_count:
+        if array.null_count and not has_gaps:
             raise BadData("an id is null; a vocabulary holds strings or integers")
-        if len(pc.unique(array)) != len(array):
+        known = array.drop_null() if array.null_count else array
+        if len(pc.unique(known)) != len(known):
             raise BadData("an id occurs twice in a vocabulary; give each id once")
         self._ids = array
         self.lineage = tuple(lineage)
 
     def __len__(self) -> int:
-        """The number of dense ids: the external ids, padding and unknown."""
+        """The number of dense ids: the external ids, padding and unknown, and those whose id was taken out."""
         return len(self._ids) + FIRST
 
     @cached_property
     def ids(self) -> list[ExternalId]:
-        """The external ids in order; `ids[0]` has the dense id 2."""
-        ids: list[ExternalId] = self._ids.to_pylist()
+        """The external ids in order; `ids[i]` has the dense id `dense_ids[i]`, which is i + 2 where none is gone."""
+        ids: list[ExternalId] = self._ids.drop_null().to_pylist()
         return ids
+
+    @cached_property
+    def dense_ids(self) -> NDArray[np.int64]:
+        """The dense ids that stand for something, ascending."""
+        real: NDArray[np.int64] = np.flatnonzero(self._ids.is_valid().to_numpy(zero_copy_only=False)) + FIRST
+        return real
+
+    @cached_property
+    def _places(self) -> list[ExternalId | None]:
+        places: list[ExternalId | None] = self._ids.to_pylist()
+        return places
 
     @property
     def is_integer(self) -> bool:
@@ -60,9 +77,9 @@ class Vocabulary:
     def digest(self) -> str:
         """Hash of the numbering: equal digests number alike."""
         hashed = hashlib.sha256(str(self._ids.type).encode())
-        for value in self.ids:
+        for value in self._places:
             text = str(value).encode()
-            hashed.update(len(text).to_bytes(8, "little") + text)
+            hashed.update(len(text).to_bytes(8, "little") + text if value is not None else b"gone")
         return hashed.hexdigest()[:16]
 
     def encode(self, values: Any) -> NDArray[np.int64]:
@@ -85,11 +102,14 @@ class Vocabulary:
     def external(self, dense: int) -> ExternalId:
         """Give back the external id of a dense one.
 
-        Raises:   NotFound: padding, unknown, or beyond the vocabulary.
+        Raises:   NotFound: padding, unknown, beyond the vocabulary, or taken out.
         """
         if not FIRST <= dense < len(self):
             raise NotFound(f"no external id has the dense id {dense}; real ones are {FIRST} … {len(self) - 1}")
-        return self.ids[dense - FIRST]
+        external = self._places[dense - FIRST]
+        if external is None:
+            raise NotFound(f"the external id of the dense id {dense} was taken out, and nobody has it any more")
+        return external
 
     def externals(self, dense: NDArray[np.int64]) -> pa.Array:
         """Give back the external ids of many dense ones, all of which are real, as an Arrow array."""
@@ -105,7 +125,21 @@ class Vocabulary:
     def extended(self, values: Iterable[ExternalId]) -> "Vocabulary":
         """Append the ids that are new, in the order given; everything known keeps its number."""
         new = [value for value in dict.fromkeys(values) if value not in self._number]
-        return Vocabulary([*self.ids, *new], (*self.lineage, self.digest)) if new else self
+        if not new:
+            return self
+        lineage = (*self.lineage, self.digest)
+        added = Vocabulary(new, lineage)
+        if not len(self._ids):
+            return added
+        if added.is_integer != self.is_integer:
+            raise BadData(f"ids are strings or integers, never both; {new[0]!r} is not of the vocabulary's type")
+        return Vocabulary(pa.concat_arrays([self._ids, added._ids]), lineage, has_gaps=True)
+
+    def without(self, values: Iterable[ExternalId]) -> "Vocabulary":
+        """Take ids out: no other id's number changes, and theirs are never given again."""
+        gone = {self.dense(value) for value in values} - {UNKNOWN}
+        kept = [None if dense in gone else value for dense, value in enumerate(self._places, FIRST)]
+        return Vocabulary(pa.array(kept, self._ids.type), (*self.lineage, self.digest), has_gaps=True)
 
     def save(self, path: Path) -> None:
         """Write an Arrow file with the lineage in its metadata."""
@@ -121,13 +155,15 @@ class Vocabulary:
         """
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            return cls(table.column("id").combine_chunks(), json.loads(table.schema.metadata[b"lineage"]))
+            return cls(
+                table.column("id").combine_chunks(), json.loads(table.schema.metadata[b"lineage"]), has_gaps=True
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadArtifact(f"{path} is no vocabulary ({error}); run prepare again") from None
 
     @cached_property
     def _number(self) -> dict[ExternalId, int]:
-        return {value: number for number, value in enumerate(self.ids, FIRST)}
+        return dict(zip(self.ids, self.dense_ids.tolist(), strict=True))
 
 
 def _is_text(kind: pa.DataType) -> bool:

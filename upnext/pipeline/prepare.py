@@ -25,6 +25,7 @@ from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
 from upnext.preparation.division import divide
 from upnext.preparation.earlier import Earlier, event_files, followable, up_to_date
+from upnext.preparation.forgotten import Forgotten
 from upnext.preparation.numbering import number_ids, number_values
 from upnext.simulation.files import as_table
 
@@ -60,15 +61,23 @@ def run(config: PrepareConfig, workspace: Workspace, frames: Frames | None = Non
     source = _files_of(parents[0]) if isinstance(config.source, SimulatedSource) else config.source
     # What comes from outside has no manifest: names, sizes and times of files stand for their content.
     files = {} if parents else fingerprints(source, frames)
+    forgotten = Forgotten.load(workspace.root)
     events = event_files(source) if frames is None else []
-    settings = {"config": config.model_dump(mode="json"), "files": files, "event_files": events}
+    settings = {
+        "config": config.model_dump(mode="json"),
+        "files": files,
+        "event_files": events,
+        "forgotten": list(forgotten.hashes),
+    }
     log = up_to_date(workspace, settings, parents)
     if log is not None:
         return log
     earlier = followable(workspace, settings, parents, source)
     load = partial(read, source, frames) if earlier is None else earlier.new_rows
     parents += [] if earlier is None else [earlier.artifact]
-    return workspace.ensure("log", "log", settings, parents, lambda draft: _prepare(config, load(), earlier, draft))
+    return workspace.ensure(
+        "log", "log", settings, parents, lambda draft: _prepare(config, forgotten.kept(load()), earlier, draft)
+    )
 
 
 def _prepare(config: PrepareConfig, raw: RawLog, earlier: Earlier | None, draft: Draft) -> None:
@@ -93,7 +102,7 @@ def _prepare(config: PrepareConfig, raw: RawLog, earlier: Earlier | None, draft:
     for name, vocabulary in contexts.items():
         vocabulary.save(draft.folder / f"context.{name}.vocabulary.arrow")
 
-    divide(draft, config.split, len(users), len(items), notes)
+    divide(draft, config.split, len(users.ids), len(items), notes)
 
 
 def _schema(config: PrepareConfig, raw: RawLog) -> Schema:

@@ -38,6 +38,7 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
     log = EventLog.open(log_artifact.folder / "log")
     check(config, log)
     draft.schema = log.schema.digest()
+    draft.metrics["forgotten"] = log_artifact.manifest["config"]["forgotten"]
     (draft.folder / "release.json").write_text(config.model_dump_json(indent=1))
     (draft.folder / "schema.json").write_text(log.schema.model_dump_json(indent=1))
     Catalogue.load(log_artifact.folder).save(draft.folder)

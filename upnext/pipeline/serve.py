@@ -1,7 +1,8 @@
 """Serve: release -> HTTP service and page."""
 
+import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import uvicorn
@@ -9,7 +10,8 @@ from pydantic import Field
 
 from upnext.base.artifacts import Artifact, Workspace
 from upnext.base.configuration import Config
-from upnext.base.errors import BadConfig
+from upnext.base.errors import BadArtifact, BadConfig
+from upnext.base.locks import share
 from upnext.serving.app import create_app
 from upnext.serving.service import Service
 
@@ -45,7 +47,7 @@ def run(config: ServeConfig, workspace: Workspace, announce: Callable[[str], Non
             f"cannot listen on {config.host}:{config.port}: {error.strerror}; choose another serve.host, or a free port"
             " with --set serve.port=0"
         ) from None
-    with listener:
+    with listener, _sharing(workspace):
         service = Service(release.folder, workspace.root / "live", config.threads)
         app = create_app(service)
         settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
@@ -53,6 +55,16 @@ def run(config: ServeConfig, workspace: Workspace, announce: Callable[[str], Non
         server = _AnnouncingServer(settings, lambda: announce(f"http://{host}:{listener.getsockname()[1]}/"))
         server.run(sockets=[listener])
     return release
+
+
+@contextlib.contextmanager
+def _sharing(workspace: Workspace) -> Iterator[None]:
+    """Keep out what changes posted events and releases under a server's feet."""
+    try:
+        with share(workspace.root / "live"):
+            yield
+    except BlockingIOError as error:
+        raise BadArtifact(f"process {error} is changing {workspace.root}; wait for it, then start the server") from None
 
 
 class _AnnouncingServer(uvicorn.Server):

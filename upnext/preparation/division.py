@@ -15,7 +15,7 @@ __all__ = ["divide"]
 
 
 def divide(
-    draft: Draft, split: GlobalTime | LeaveLastOut, num_dense_users: int, num_dense_items: int, notes: list[str]
+    draft: Draft, split: GlobalTime | LeaveLastOut, num_users: int, num_dense_items: int, notes: list[str]
 ) -> None:
     """Split the log of a draft, audit the split, and write down what the log holds.
 
@@ -39,7 +39,7 @@ def divide(
     draft.schema = log.schema.digest()
     draft.metrics |= {
         "num_events": len(log),
-        "num_users": num_dense_users - FIRST,
+        "num_users": num_users,
         "num_items": num_dense_items - FIRST,
         "num_dense_items": num_dense_items,
         "num_trained_items": len(np.unique(log.rows.item[part == TRAIN])),

@@ -82,7 +82,7 @@ def _new_files(old: dict[str, Any], new: dict[str, Any]) -> list[str] | None:
     before, now = old["event_files"], new["event_files"]
     if not before or now[: len(before)] != before or _without_path(old["config"]) != _without_path(new["config"]):
         return None
-    if any(old["files"][path] != new["files"][path] for path in before):
+    if old["forgotten"] != new["forgotten"] or any(old["files"][path] != new["files"][path] for path in before):
         return None
     return list(now[len(before) :])
 

@@ -1,10 +1,23 @@
-"""A log written again from itself: the same events in one segment."""
+"""Artifacts written again from themselves: a log in one segment, a log or a release without some users."""
 
-from upnext.base.artifacts import Artifact, Workspace
+import os
+
+import numpy as np
+
+from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.files import link_or_copy
 from upnext.events.log import EventLog, write_log
+from upnext.events.split import GlobalTime, LeaveLastOut
+from upnext.features.vocabulary import Vocabulary
+from upnext.preparation.division import divide
+from upnext.preparation.forgotten import Forgotten
+from upnext.serving.histories import history_key
+from upnext.store.embedded import LmdbStore
 
-__all__ = ["compacted"]
+__all__ = ["compacted", "log_without", "release_without"]
+
+_USERS = "users.vocabulary.arrow"
+_USERS_PER_WRITE = 2000
 
 
 def compacted(workspace: Workspace, log: Artifact) -> Artifact:
@@ -13,9 +26,7 @@ def compacted(workspace: Workspace, log: Artifact) -> Artifact:
     recipe = manifest["config"] | {"compacted": log.name}
     parents = [*manifest["parents"], log.name]
     with workspace.build("log", recipe, parents) as draft:
-        for name in manifest["files"]:
-            if not name.startswith("log/"):
-                link_or_copy(log.folder / name, draft.folder / name)
+        _take(log, draft, [name for name in manifest["files"] if not name.startswith("log/")])
         events = EventLog.open(log.folder / "log")
         write_log(draft.folder / "log", events.rows, events.schema, len(events.offsets) - 1)
         draft.schema, draft.stands_for = manifest["schema"], log.identity
@@ -24,3 +35,71 @@ def compacted(workspace: Workspace, log: Artifact) -> Artifact:
     assert made is not None
     workspace.use("log", made)
     return made
+
+
+def log_without(workspace: Workspace, log: Artifact, forgotten: Forgotten) -> Artifact:
+    """Write a log without the rows and the ids of forgotten users, split and audited anew; nobody's number changes.
+
+    Raises:   BadConfig: what is left cannot be split.
+    """
+    manifest = log.manifest
+    recipe = manifest["config"] | {"forgotten": list(forgotten.hashes)}
+    parents = [*manifest["parents"], log.identity]
+
+    def write(draft: Draft) -> None:
+        made_anew = {_USERS, "split.npy", "audit.json"}
+        _take(log, draft, [name for name in manifest["files"] if name not in made_anew and not name.startswith("log/")])
+        users = Vocabulary.load(log.folder / _USERS)
+        gone = forgotten.among(users.ids)
+        events = EventLog.open(log.folder / "log")
+        kept = ~np.isin(events.rows.user, [users.dense(user) for user in gone])
+        write_log(draft.folder / "log", events.rows.take(np.flatnonzero(kept)), events.schema, len(users))
+        left = users.without(gone)
+        left.save(draft.folder / _USERS)
+        facts = manifest["metrics"]
+        kinds: dict[str, type[GlobalTime | LeaveLastOut]] = {"global_time": GlobalTime, "leave_last_out": LeaveLastOut}
+        split = kinds[facts["split"]["kind"]](**facts["split"])
+        divide(draft, split, len(left.ids), facts["num_dense_items"], facts["notes"])
+
+    return workspace.ensure("log", "log", recipe, parents, write)
+
+
+def release_without(workspace: Workspace, release: Artifact, forgotten: Forgotten) -> Artifact:
+    """Write a release without the histories and the ids of forgotten users; its models stay what they are."""
+    manifest = release.manifest
+    recipe = manifest["config"] | {"forgotten": list(forgotten.hashes)}
+    if workspace.find("release", recipe, manifest["parents"]) is None:
+        with workspace.build("release", recipe, manifest["parents"]) as draft:
+            others = [name for name in manifest["files"] if name != _USERS and not name.startswith("histories/")]
+            _take(release, draft, others)
+            users = Vocabulary.load(release.folder / _USERS)
+            left = users.without(forgotten.among(users.ids))
+            left.save(draft.folder / _USERS)
+            count = _copy_histories(release, draft, left)
+            draft.schema = manifest["schema"]
+            draft.metrics |= manifest["metrics"] | {"num_histories": count, "forgotten": list(forgotten.hashes)}
+    made = workspace.find("release", recipe, manifest["parents"])
+    assert made is not None
+    before = (release.folder / "manifest.json").stat()  # a rewritten release is as old as what it rewrites
+    os.utime(made.folder / "manifest.json", ns=(before.st_atime_ns, before.st_mtime_ns))
+    return made
+
+
+def _copy_histories(release: Artifact, draft: Draft, users: Vocabulary) -> int:
+    source = LmdbStore(release.folder / "histories", is_read_only=True)
+    target = LmdbStore(draft.folder / "histories")
+    count = 0
+    for begin in range(0, len(users.ids), _USERS_PER_WRITE):
+        keys = [history_key(user) for user in users.ids[begin : begin + _USERS_PER_WRITE]]
+        found = {key: value for key, value in zip(keys, source.get(keys), strict=True) if value is not None}
+        target.put(found)
+        count += len(found)
+    source.close()
+    target.close()
+    (draft.folder / "histories" / "lock.mdb").unlink(missing_ok=True)
+    return count
+
+
+def _take(artifact: Artifact, draft: Draft, names: list[str]) -> None:
+    for name in names:
+        link_or_copy(artifact.folder / name, draft.folder / name)

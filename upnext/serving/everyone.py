@@ -38,9 +38,8 @@ def recommend_everyone(release: Release, histories: Histories, time_ms: int, k: 
     """
     allowed = release.can_retrieve()[None].copy()
     allowed[:, :FIRST] = False
-    for begin in range(FIRST, len(release.users), _USERS):
-        users = np.arange(begin, min(begin + _USERS, len(release.users)))
-        ids = release.users.ids[begin - FIRST : begin - FIRST + len(users)]
+    for begin in range(0, len(release.users.ids), _USERS):
+        users, ids = release.users.dense_ids[begin : begin + _USERS], release.users.ids[begin : begin + _USERS]
         pasts = histories.read_many(ids).before(np.array(time_ms))
         request = make_request(release, np.full(len(users), time_ms), users)
         with torch.inference_mode():

@@ -21,7 +21,7 @@ from upnext.base.schema import Schema, context_column, feedback_column
 from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
 
-__all__ = ["Histories", "LiveEvent", "pack_history"]
+__all__ = ["Histories", "LiveEvent", "history_key", "pack_history"]
 
 _HISTORY, _LIVE = b"h/", b"e/"
 _INT64 = 8
@@ -54,12 +54,17 @@ def _user_key(user_id: ExternalId) -> bytes:
     return stable_hash(user_id).to_bytes(8, "big", signed=True)
 
 
+def history_key(user_id: ExternalId) -> bytes:
+    """Where a release's store keeps a user's events."""
+    return _HISTORY + _user_key(user_id)
+
+
 def pack_history(user_id: ExternalId, events: Events) -> tuple[bytes, bytes]:
     """Turn one user's events into a key and a value of a release's store."""
     packed: dict[str, Any] = {name: np.ascontiguousarray(getattr(events, name)).tobytes() for name in CORE}
     for name, column in events.columns.items():
         packed[name] = [column.values.dtype.str, column.values.tobytes(), column.observed.tobytes()]
-    return _HISTORY + _user_key(user_id), msgspec.msgpack.encode(packed)
+    return history_key(user_id), msgspec.msgpack.encode(packed)
 
 
 def _unpack(value: bytes, schema: Schema) -> Events:
@@ -93,7 +98,7 @@ class Histories:
 
     def read(self, user_ids: Sequence[ExternalId]) -> list[tuple[Events, NDArray[np.bool_]]]:
         """Each user's events in time order, and (N,) bool: which of them were posted since the release."""
-        stored = self.release.histories.get([_HISTORY + _user_key(user) for user in user_ids])
+        stored = self.release.histories.get([history_key(user) for user in user_ids])
         return [self._join(value, self._posted(user)) for user, value in zip(user_ids, stored, strict=True)]
 
     def read_many(self, user_ids: Sequence[ExternalId]) -> Pasts:

@@ -30,7 +30,7 @@ async def describe(request: AnyRequest) -> dict[str, Any]:
             for name, feedback in release.settings.actions.items()
         ],
         "num_items": len(release.catalogue) - FIRST,
-        "num_users": len(release.users) - FIRST,
+        "num_users": len(release.users.ids),
         "contexts": release.schema.contexts,
         "feedback": release.schema.feedback,
     }
