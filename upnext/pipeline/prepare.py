@@ -26,7 +26,8 @@ from upnext.features.vocabulary import Vocabulary
 from upnext.preparation.division import divide
 from upnext.preparation.earlier import Earlier, event_files, followable, up_to_date
 from upnext.preparation.forgotten import Forgotten
-from upnext.preparation.numbering import number_ids, number_values
+from upnext.preparation.numbering import number_ids, number_rows, number_values
+from upnext.preparation.posted import Posted
 from upnext.simulation.files import as_table
 
 __all__ = ["PrepareConfig", "SimulatedSource", "run"]
@@ -50,6 +51,8 @@ class PrepareConfig(Config):
     request_safe: bool | None = None
     """Hide events of one request or instant from each other. Unset: on where the log has requests or times, but
     off under leave-last-out, which orders ties by file."""
+    live: bool = False
+    """Whether the events that were posted to the service belong to the log."""
 
 
 def run(config: PrepareConfig, workspace: Workspace, frames: Frames | None = None) -> Artifact:
@@ -62,22 +65,27 @@ def run(config: PrepareConfig, workspace: Workspace, frames: Frames | None = Non
     # What comes from outside has no manifest: names, sizes and times of files stand for their content.
     files = {} if parents else fingerprints(source, frames)
     forgotten = Forgotten.load(workspace.root)
-    events = event_files(source) if frames is None else []
+    posted = Posted.read(workspace.root / "live", forgotten) if config.live else Posted.none()
+    events = [] if parents or frames is not None else event_files(source)
     settings = {
         "config": config.model_dump(mode="json"),
         "files": files,
         "event_files": events,
         "forgotten": list(forgotten.hashes),
+        "posted": posted.digest,
     }
     log = up_to_date(workspace, settings, parents)
     if log is not None:
         return log
-    earlier = followable(workspace, settings, parents, source)
+    earlier = followable(workspace, settings, parents, source, frames, posted)
     load = partial(read, source, frames) if earlier is None else earlier.new_rows
     parents += [] if earlier is None else [earlier.artifact]
-    return workspace.ensure(
-        "log", "log", settings, parents, lambda draft: _prepare(config, forgotten.kept(load()), earlier, draft)
-    )
+
+    def write(draft: Draft) -> None:
+        raw = posted.added_to(forgotten.kept(load()), earlier.posted if earlier else Posted.none(), draft.folder)
+        _prepare(config, raw, earlier, draft)
+
+    return workspace.ensure("log", "log", settings, parents, write)
 
 
 def _prepare(config: PrepareConfig, raw: RawLog, earlier: Earlier | None, draft: Draft) -> None:
@@ -151,7 +159,7 @@ def _rows(
         item=item,
         item_hash=hashes[item],
         time_ms=events[TIME_MS].to_numpy() if raw.has_times else zeros,
-        order=np.arange(first, first + len(events)),
+        order=number_rows(raw, first),
         # A request keeps its number when later files go on with it.
         request=hash_texts(events[REQUEST_ID].to_arrow()) if raw.has_requests else zeros - 1,
         position=events[POSITION].fill_null(-1).cast(pl.Int64).to_numpy() if has_position else zeros - 1,

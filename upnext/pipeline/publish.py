@@ -4,6 +4,7 @@ import numpy as np
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.errors import BadConfig, BadRequest
+from upnext.base.files import link_or_copy
 from upnext.events.log import EventLog
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
@@ -11,7 +12,7 @@ from upnext.models.build import load_model, save_model
 from upnext.models.popularity import RecentlyPopular
 from upnext.serving.histories import pack_history
 from upnext.serving.intake import check_feedback
-from upnext.serving.release import ReleaseSettings
+from upnext.serving.release import POSTED, ReleaseSettings
 from upnext.store.embedded import LmdbStore
 
 __all__ = ["ReleaseSettings", "check", "run"]
@@ -44,6 +45,8 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
     Catalogue.load(log_artifact.folder).save(draft.folder)
     for vocabulary in log_artifact.folder.glob("*.vocabulary.arrow"):
         (draft.folder / vocabulary.name).write_bytes(vocabulary.read_bytes())
+    if (log_artifact.folder / POSTED).is_file():
+        link_or_copy(log_artifact.folder / POSTED, draft.folder / POSTED)
     for name, artifact in models.items():
         model = load_model(artifact.folder)
         if isinstance(model, RecentlyPopular):  # what is popular now counts the whole log, not its training part

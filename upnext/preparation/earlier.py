@@ -18,8 +18,10 @@ from upnext.base.errors import BadData
 from upnext.base.ids import FIRST
 from upnext.base.schema import ITEM_ID, USER_ID
 from upnext.events.log import EventLog
-from upnext.events.sources import AnySource, RawLog, TableSource, find_files, read
+from upnext.events.sources import AnySource, Frames, RawLog, TableSource, find_files, read
 from upnext.features.vocabulary import Vocabulary
+from upnext.preparation.numbering import LATE
+from upnext.preparation.posted import Posted
 
 __all__ = ["Earlier", "event_files", "followable", "up_to_date"]
 
@@ -39,9 +41,14 @@ def up_to_date(workspace: Workspace, settings: dict[str, Any], parents: Sequence
 
 
 def followable(
-    workspace: Workspace, settings: dict[str, Any], parents: Sequence[Artifact], source: AnySource
+    workspace: Workspace,
+    settings: dict[str, Any],
+    parents: Sequence[Artifact],
+    source: AnySource,
+    frames: Frames | None,
+    posted: Posted,
 ) -> "Earlier | None":
-    """Find a log that the new rows of a source can follow, and read these.
+    """Find a log that the new rows of a source, and new posted events, can follow, and read the rows.
 
     Returns:  None where there is none, or where the whole source has to be read to know what its new rows mean: ids
               are of another type than before, an item that no event has left the side table, or the new files alone
@@ -49,16 +56,16 @@ def followable(
     """
     for log in _used(workspace, parents):
         new_files = _new_files(log.manifest["config"], settings)
-        if new_files is not None and isinstance(source, TableSource) and workspace.is_whole(log):
-            return _follow(log, new_files, source)
+        if new_files is not None and workspace.is_whole(log) and posted.include(Posted.of(log)):
+            return _follow(log, new_files, source, frames)
     return None
 
 
-def _follow(log: Artifact, new_files: list[str], source: TableSource) -> "Earlier | None":
+def _follow(log: Artifact, new_files: list[str], source: AnySource, frames: Frames | None) -> "Earlier | None":
     # Where no file is new, the last old one still tells the types of the columns.
     files = new_files or log.manifest["config"]["event_files"][-1:]
     try:
-        raw = read(source.model_copy(update={"path": files}))
+        raw = read(source.model_copy(update={"path": files}) if files else source, frames)
     except BadData:
         return None
     earlier = Earlier(log, raw if new_files else replace(raw, events=raw.events.clear()))
@@ -78,9 +85,14 @@ def _has(log: Artifact, settings: dict[str, Any]) -> bool:
 
 
 def _new_files(old: dict[str, Any], new: dict[str, Any]) -> list[str] | None:
-    """The event files that are new; None where something else changed than that files or rows of side tables came."""
+    """The event files that are new; None where something else changed than that files or rows of side tables came.
+
+    A source that does not tell its event files from others has to be unchanged.
+    """
     before, now = old["event_files"], new["event_files"]
-    if not before or now[: len(before)] != before or _without_path(old["config"]) != _without_path(new["config"]):
+    if now[: len(before)] != before or (not before and old["files"] != new["files"]):
+        return None
+    if _without_path(old["config"]) != _without_path(new["config"]):
         return None
     if old["forgotten"] != new["forgotten"] or any(old["files"][path] != new["files"][path] for path in before):
         return None
@@ -88,7 +100,10 @@ def _new_files(old: dict[str, Any], new: dict[str, Any]) -> list[str] | None:
 
 
 def _without_path(config: dict[str, Any]) -> dict[str, Any]:
-    return config | {"source": {name: value for name, value in config["source"].items() if name != "path"}}
+    source = {
+        name: value for name, value in config["source"].items() if name != "path" or config["source"]["kind"] != "table"
+    }
+    return {name: value for name, value in config.items() if name != "live"} | {"source": source}
 
 
 @dataclass(frozen=True)
@@ -124,8 +139,14 @@ class Earlier:
 
     @cached_property
     def next_order(self) -> int:
-        """The order of the first new row: after every old one."""
-        return int(self._log.rows.order.max(initial=-1)) + 1
+        """The order of the first new row of a file: after every old one."""
+        order = self._log.rows.order
+        return int(order[order < LATE].max(initial=-1)) + 1
+
+    @property
+    def posted(self) -> Posted:
+        """The posted events that it holds."""
+        return Posted.of(self.artifact)
 
     @cached_property
     def _log(self) -> EventLog:

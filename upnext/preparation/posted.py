@@ -1,19 +1,156 @@
 """Events that were posted to the service, as preparation sees them: the live store of a workspace."""
 
+import hashlib
 import os
+import re
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
+from upnext.base.artifacts import Artifact
+from upnext.base.errors import BadConfig
 from upnext.base.files import flush
+from upnext.base.ids import ExternalId, stable_hash
+from upnext.base.schema import (
+    ITEM_ID,
+    POSITION,
+    REQUEST_ID,
+    TIME_MS,
+    USER_ID,
+    FeedbackKind,
+    context_column,
+    feedback_column,
+)
+from upnext.events.sources import RawLog
 from upnext.preparation.forgotten import Forgotten
-from upnext.serving.histories import LiveEvent
+from upnext.preparation.numbering import LATE
+from upnext.serving.histories import LiveEvent, belongs_to
+from upnext.serving.release import POSTED
 from upnext.store.embedded import LmdbStore
 
-__all__ = ["erase_posted", "read_posted"]
+__all__ = ["Posted", "erase_posted", "read_posted"]
 
 _FILE = "data.mdb"
+
+
+@dataclass(frozen=True)
+class Posted:
+    """Posted events by their keys in the live store; those that a log holds are known by their keys alone."""
+
+    keys: NDArray[np.bytes_]
+    """(n,) sorted."""
+    events: Sequence[LiveEvent] = ()
+    """In the order of the keys."""
+
+    @classmethod
+    def none(cls) -> "Posted":
+        """No events."""
+        return cls(np.zeros(0, np.bytes_))
+
+    @classmethod
+    def read(cls, live: Path, forgotten: Forgotten) -> "Posted":
+        """Read a live store, but for what forgotten users posted since."""
+        found = [(key, msgspec.msgpack.decode(value, type=LiveEvent)) for key, value in sorted(_scan(live))]
+        gone = set(forgotten.among({event.user_id: None for _, event in found}))
+        kept = [(key, event) for key, event in found if event.user_id not in gone]
+        return cls(np.array([key for key, _ in kept], np.bytes_), [event for _, event in kept])
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> "Posted":
+        """What a log, or a release, holds of them."""
+        path = artifact.folder / POSTED
+        return cls(np.load(path)) if path.is_file() else cls.none()
+
+    @property
+    def digest(self) -> str:
+        """Hash of the keys; empty where there is no event."""
+        return (
+            hashlib.sha256(b"".join(key.ljust(_KEY, b"\0") for key in self.keys)).hexdigest() if len(self.keys) else ""
+        )
+
+    def include(self, other: "Posted") -> bool:
+        """Whether all events of another are among these."""
+        return bool(np.isin(other.keys, self.keys).all())
+
+    def without(self, users: Sequence[ExternalId]) -> "Posted":
+        """Leave out the events of some users."""
+        return Posted(self.keys[[not any(belongs_to(key, user) for user in users) for key in self.keys]])
+
+    def save(self, folder: Path) -> None:
+        """Write the keys into the folder of a log or a release, if there are any."""
+        if len(self.keys):
+            np.save(folder / POSTED, self.keys)
+
+    def added_to(self, raw: RawLog, held: "Posted", folder: Path) -> RawLog:
+        """Add the events that an earlier log does not hold to the rows of a source, and write down what is in then.
+
+        Args:     held: what the earlier log holds; folder: that of the new log.
+        Raises:   BadConfig: the source has no times.
+        """
+        if not len(self.keys):
+            return raw
+        if not raw.has_times:
+            raise BadConfig("prepare.live: posted events have times, and this source has none; set it to false")
+        rows = [_row(event, raw) for event in self.events]
+        is_in = np.array([row is not None for row in rows], np.bool_)
+        Posted(np.union1d(held.keys, self.keys[is_in])).save(folder)
+        is_new = is_in & ~np.isin(self.keys, held.keys)
+        added = [row for row, new in zip(rows, is_new.tolist(), strict=True) if row is not None and new]
+        # Their order depends on nothing but themselves, so that it is the same whenever they are added.
+        new = [event for event, is_added in zip(self.events, is_new.tolist(), strict=True) if is_added]
+        order = [LATE + (stable_hash(event.event_id) & (LATE - 1)) for event in new]
+        notes = [f"{len(added):,} posted events were added"] if added else []
+        if num_out := int((~is_in).sum()):
+            notes.append(f"{num_out:,} posted events were left out: their ids are not of the type that the source has")
+        posted = pl.DataFrame(added, schema=raw.events.schema, orient="row")
+        return replace(
+            raw,
+            events=pl.concat([raw.events, posted]),
+            notes=raw.notes + notes,
+            late_order=np.array(order, np.int64),
+        )
+
+
+_KEY = 18
+"""Bytes of an event's key."""
+
+
+def _row(event: LiveEvent, raw: RawLog) -> list[Any] | None:
+    """A posted event as a row of a source's table; None where its ids are of another type."""
+    schema = raw.events.schema
+    ids = [_id(value, schema[name] == pl.Int64) for name, value in ((USER_ID, event.user_id), (ITEM_ID, event.item_id))]
+    if None in ids:
+        return None
+    values: dict[str, Any] = {USER_ID: ids[0], ITEM_ID: ids[1], TIME_MS: event.time_ms, POSITION: event.position}
+    values[REQUEST_ID] = event.request_id or None
+    for name, kind in raw.contexts.items():
+        value = event.context.get(name)
+        is_right = value is None or isinstance(value, str) == (kind == "categorical")
+        values[context_column(name)] = value if is_right else None
+    for name, allowed in raw.feedback.items():
+        values[feedback_column(name)] = _feedback(event.feedback.get(name), allowed)
+    return [values[name] for name in schema]
+
+
+def _id(value: ExternalId, is_integer: bool) -> ExternalId | None:
+    if not is_integer:
+        return str(value)
+    if isinstance(value, int):
+        return value
+    return int(value) if re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value) else None
+
+
+def _feedback(value: float | None, kind: FeedbackKind) -> float | None:
+    """A feedback as the source understands it; what another kind of feedback had as its value was not observed."""
+    allowed = {"binary": value in (0.0, 1.0), "fraction": 0.0 <= (value or 0.0) <= 1.0, "amount": True}
+    return value if allowed[kind] else None
 
 
 def read_posted(live: Path) -> list[LiveEvent]:

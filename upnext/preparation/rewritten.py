@@ -11,7 +11,9 @@ from upnext.events.split import GlobalTime, LeaveLastOut
 from upnext.features.vocabulary import Vocabulary
 from upnext.preparation.division import divide
 from upnext.preparation.forgotten import Forgotten
+from upnext.preparation.posted import Posted
 from upnext.serving.histories import history_key
+from upnext.serving.release import POSTED
 from upnext.store.embedded import LmdbStore
 
 __all__ = ["compacted", "log_without", "release_without"]
@@ -43,14 +45,16 @@ def log_without(workspace: Workspace, log: Artifact, forgotten: Forgotten) -> Ar
     Raises:   BadConfig: what is left cannot be split.
     """
     manifest = log.manifest
-    recipe = manifest["config"] | {"forgotten": list(forgotten.hashes)}
+    users = Vocabulary.load(log.folder / _USERS)
+    gone = forgotten.among(users.ids)
+    posted = Posted.of(log).without(gone)
+    recipe = manifest["config"] | {"forgotten": list(forgotten.hashes), "posted": posted.digest}
     parents = [*manifest["parents"], log.identity]
 
     def write(draft: Draft) -> None:
-        made_anew = {_USERS, "split.npy", "audit.json"}
+        made_anew = {_USERS, POSTED, "split.npy", "audit.json"}
         _take(log, draft, [name for name in manifest["files"] if name not in made_anew and not name.startswith("log/")])
-        users = Vocabulary.load(log.folder / _USERS)
-        gone = forgotten.among(users.ids)
+        posted.save(draft.folder)
         events = EventLog.open(log.folder / "log")
         kept = ~np.isin(events.rows.user, [users.dense(user) for user in gone])
         write_log(draft.folder / "log", events.rows.take(np.flatnonzero(kept)), events.schema, len(users))
@@ -70,11 +74,14 @@ def release_without(workspace: Workspace, release: Artifact, forgotten: Forgotte
     recipe = manifest["config"] | {"forgotten": list(forgotten.hashes)}
     if workspace.find("release", recipe, manifest["parents"]) is None:
         with workspace.build("release", recipe, manifest["parents"]) as draft:
-            others = [name for name in manifest["files"] if name != _USERS and not name.startswith("histories/")]
+            made_anew = {_USERS, POSTED}
+            others = [name for name in manifest["files"] if name not in made_anew and not name.startswith("histories/")]
             _take(release, draft, others)
             users = Vocabulary.load(release.folder / _USERS)
-            left = users.without(forgotten.among(users.ids))
+            gone = forgotten.among(users.ids)
+            left = users.without(gone)
             left.save(draft.folder / _USERS)
+            Posted.of(release).without(gone).save(draft.folder)
             count = _copy_histories(release, draft, left)
             draft.schema = manifest["schema"]
             draft.metrics |= manifest["metrics"] | {"num_histories": count, "forgotten": list(forgotten.hashes)}

@@ -5,7 +5,7 @@ so that it outlives the release and means the same to the next one.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from upnext.base.schema import Schema, context_column, feedback_column
 from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
 
-__all__ = ["Histories", "LiveEvent", "history_key", "pack_history"]
+__all__ = ["Histories", "LiveEvent", "belongs_to", "history_key", "pack_history"]
 
 _HISTORY, _LIVE = b"h/", b"e/"
 _INT64 = 8
@@ -52,6 +52,11 @@ def new_event_id() -> str:
 
 def _user_key(user_id: ExternalId) -> bytes:
     return stable_hash(user_id).to_bytes(8, "big", signed=True)
+
+
+def belongs_to(key: bytes, user_id: ExternalId) -> bool:
+    """Whether a key of the live store is that of an event of a user."""
+    return key.startswith(_LIVE + _user_key(user_id))
 
 
 def history_key(user_id: ExternalId) -> bytes:
@@ -124,19 +129,19 @@ class Histories:
     @cached_property
     def _users_with_posts(self) -> set[bytes]:
         """The keys of users who posted before the first call: for one pass over all users, not for a service."""
-        found = self.live.scan(_LIVE) if self.live is not None else iter(())
-        return {key[len(_LIVE) : len(_LIVE) + _INT64] for key, _ in found}
+        return {key[len(_LIVE) : len(_LIVE) + _INT64] for key, _ in self._new(_LIVE)}
 
     def posted(self) -> list[LiveEvent]:
-        """Every event of the live store, in the order of time."""
-        values = self.live.scan(_LIVE) if self.live is not None else iter(())
-        return sorted((msgspec.msgpack.decode(value, type=LiveEvent) for _, value in values), key=_moment)
+        """Every event of the live store that the release's log does not hold, in the order of time."""
+        return _decoded(self._new(_LIVE))
 
     def _posted(self, user_id: ExternalId) -> list[LiveEvent]:
-        if self.live is None:
-            return []
-        values = self.live.scan(_LIVE + _user_key(user_id))
-        return sorted((msgspec.msgpack.decode(value, type=LiveEvent) for _, value in values), key=_moment)
+        return _decoded(self._new(_LIVE + _user_key(user_id)))
+
+    def _new(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """What was posted and is not in the release's log: that is in its histories already."""
+        found = self.live.scan(prefix) if self.live is not None else iter(())
+        return ((key, value) for key, value in found if not self.release.holds(key))
 
     def _join(self, stored: bytes | None, posted: list[LiveEvent]) -> tuple[Events, NDArray[np.bool_]]:
         live = self.as_events(posted)
@@ -172,6 +177,10 @@ class Histories:
             columns=columns,
             views=schema.select_views(columns),
         )
+
+
+def _decoded(found: Iterator[tuple[bytes, bytes]]) -> list[LiveEvent]:
+    return sorted((msgspec.msgpack.decode(value, type=LiveEvent) for _, value in found), key=_moment)
 
 
 def _moment(event: LiveEvent) -> tuple[int, str]:

@@ -5,6 +5,7 @@ schema.json                     what events may hold
 items.arrow, *.vocabulary.arrow the catalogue and the numbering of users, items and contexts
 models/<name>/                  weights and configuration of each model
 histories/                      each user's events, a read-only store
+posted.npy                      the keys of the posted events among them, if there are any
 """
 
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from upnext.base.artifacts import Artifact
 from upnext.base.configuration import Config, parse_config
@@ -27,7 +29,10 @@ from upnext.index.exact import ExactIndex
 from upnext.models.build import AnyModel, load_model
 from upnext.store.embedded import LmdbStore
 
-__all__ = ["Release", "ReleaseSettings"]
+__all__ = ["POSTED", "Release", "ReleaseSettings"]
+
+POSTED = "posted.npy"
+"""The file of a log, and of the releases made from it, with the keys of the posted events that it holds."""
 
 
 class ReleaseSettings(Config):
@@ -65,6 +70,13 @@ class Release:
     """Answers `top_k` for a retriever whose score is a dot product; None for others."""
     popular: AnyModel | None
     histories: LmdbStore
+    held: NDArray[np.bytes_]
+    """(n,) the sorted keys of the posted events that the log of this release holds."""
+
+    def holds(self, key: bytes) -> bool:
+        """Whether a posted event, by its key in the live store, is in the histories already."""
+        place = int(np.searchsorted(self.held, np.bytes_(key)))
+        return place < len(self.held) and bool(self.held[place] == np.bytes_(key))
 
     @property
     def view(self) -> str:
@@ -99,6 +111,7 @@ class Release:
             index=_index(retriever, catalogue) if isinstance(retriever, VectorRetriever) else None,
             popular=load_model(folder / "models" / settings.popular) if settings.popular else None,
             histories=LmdbStore(folder / "histories", is_read_only=True),
+            held=np.load(folder / POSTED) if (folder / POSTED).is_file() else np.zeros(0, np.bytes_),
         )
 
     @cached_property

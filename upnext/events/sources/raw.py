@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from upnext.base.errors import BadData
 from upnext.base.schema import (
@@ -44,6 +46,8 @@ class RawLog:
     """Views that the source proposes."""
     notes: list[str] = field(default_factory=list)
     """What the reader left out or could not find, for people."""
+    late_order: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The order of the last rows, where these are of no file."""
 
     def __post_init__(self) -> None:
         schema = dict(self.events.schema)
