@@ -161,6 +161,13 @@ class Workspace:
             flush(self._artifacts)
         shutil.rmtree(hidden)
 
+    def drop_dangling(self) -> None:
+        """Let nothing be in use whose folder is gone."""
+        for name, target in self.in_use().items():
+            if not (self._artifacts / target).is_dir():
+                (self._current / name).unlink()
+                (self._history / name).unlink(missing_ok=True)
+
     def at_work(self) -> list[str]:
         """What other processes are making here: drafts and trainings that are held."""
         held = [folder.name for folder in self._training.glob("*") if is_held(folder)]

@@ -53,8 +53,8 @@ def forget(project: Project, names: Sequence[str], console: Console) -> None:
 
 _LEFT = """What is left:
 * The source files still hold their rows; prepare leaves them out from now on. Delete them there, and in backups, too.
-* Models that were trained with their events keep what they learnt, and releases and reports what was counted, without
-  their ids. `upnext run` trains, evaluates and publishes anew, from the log without them."""
+* Models that were trained with their events keep what they learnt, and releases what was counted, without their ids.
+  `upnext run` trains, evaluates and publishes anew, from the log without them; then delete the older models."""
 
 
 def _known(workspace: Workspace, live: Path, names: Sequence[str], forgotten: Forgotten) -> list[ExternalId]:
@@ -77,7 +77,7 @@ def _known(workspace: Workspace, live: Path, names: Sequence[str], forgotten: Fo
 def _rewrite(workspace: Workspace, forgotten: Forgotten) -> Iterator[str]:
     """Put a log and releases without the users in the place of those that may hold them."""
     log = _opened(workspace, workspace.in_use().get("log"))
-    if log is not None and not forgotten.cover(log.manifest["config"].get("forgotten", [])):
+    if log is not None and not forgotten.cover(_tombstones(log)):
         try:
             made = log_without(workspace, log, forgotten)
             yield f"[bold]log[/bold]      {escape(str(made.folder))} in the place of {escape(log.name)}"
@@ -86,7 +86,7 @@ def _rewrite(workspace: Workspace, forgotten: Forgotten) -> Iterator[str]:
     names = {}
     for folder in workspace.folders("release"):
         release = _opened(workspace, folder.name)
-        if release is not None and not forgotten.cover(release.manifest["metrics"].get("forgotten", [])):
+        if release is not None and not forgotten.cover(_tombstones(release)):
             names[release.name] = release_without(workspace, release, forgotten).name
             yield f"[bold]release[/bold]  {names[release.name]} in the place of {escape(release.name)}"
     workspace.substitute("release", names)
@@ -103,15 +103,29 @@ def _opened(workspace: Workspace, name: str | None) -> Artifact | None:
 
 
 def _erase(workspace: Workspace, forgotten: Forgotten) -> Iterator[str]:
-    """Erase every log and release that was made before, and what killed runs left."""
+    """Erase every log and release that was made before, the reports on such logs, and what killed runs left."""
     for draft in workspace.drafts():
         workspace.erase(draft)
-    for kind, part in (("log", "config"), ("release", "metrics")):
+    logs: set[str] = set()
+    for kind in ("log", "release", "report"):
         for folder in workspace.folders(kind):
             try:
-                manifest = Artifact.open(folder).manifest
+                artifact = Artifact.open(folder)
+                is_safe = forgotten.cover(_tombstones(artifact)) or not logs.isdisjoint(
+                    artifact.manifest["parents"][:1]
+                )
             except BadArtifact:
-                manifest = {"config": {}, "metrics": {}}
-            if not forgotten.cover(manifest[part].get("forgotten", [])):
+                is_safe = False
+            if not is_safe:
                 workspace.erase(folder)
                 yield f"[bold]erased[/bold]   {escape(folder.name)}"
+            elif kind == "log":
+                logs.add(artifact.identity)
+    workspace.drop_dangling()
+
+
+def _tombstones(artifact: Artifact) -> list[str]:
+    """The tombstones that an artifact was made with."""
+    part = artifact.manifest["config" if artifact.kind == "log" else "metrics"]
+    hashes: list[str] = part.get("forgotten", [])
+    return hashes
