@@ -30,7 +30,13 @@ def test_health_and_service(client: Client, tiny: Published) -> None:
     assert about["title"] == "Tiny"
     assert about["num_items"] == 120
     assert 0 < about["num_users"] <= 150
-    assert about["actions"][0] == {"name": "play", "label": "Play", "feedback": {"played": 1.0}}
+    # What the page needs to know of each: which feedback is the part played, and after which an item is gone.
+    play = {"name": "play", "label": "Play", "feedback": {"played": 1.0}, "part_played": "played", "hides": False}
+    assert about["actions"][0] == play
+    assert [(action["name"], action["part_played"], action["hides"]) for action in about["actions"][1:]] == [
+        ("like", None, False),
+        ("dislike", None, True),
+    ]
     assert about["contexts"] == {"surface": "categorical", "device": "categorical", "hour": "categorical"}
     assert about["feedback"]["like"] == "binary"
 
@@ -87,7 +93,7 @@ def test_any_item_id(open_client: Callable[[Published], Client], strange: Publis
     answer = client.get(f"/v1/items/{quote(item, safe='')}")
     assert answer.status_code == 200, answer.text
     title = MARKUP if item == "<script>" else f"Title of {item}"
-    assert answer.json() == {"item_id": item, "title": title, "genres": [], "collection": None}
+    assert answer.json() == {"item_id": item, "title": title, "genres": [], "collection": None, "has_similar": False}
 
 
 @pytest.mark.parametrize("user", STRANGE_USERS)

@@ -4,6 +4,7 @@ GET  /                        the page
 GET  /v1/recommendations      rows for a user
 POST /v1/events               what people did
 GET  /v1/items/{item_id}      one item, /v1/items/{item_id}/similar those nearest to it
+GET  /v1/search               items by title
 GET  /v1/users                users by name, /v1/users/{user_id}/history what one of them did
 GET  /v1/service, /health     what runs here, and whether it is well
 """
@@ -25,6 +26,7 @@ from upnext.serving.routes.failures import MAX_BODY, on_http_error, on_our_bug, 
 from upnext.serving.routes.items import item
 from upnext.serving.routes.page import home, page_file
 from upnext.serving.routes.recommendations import recommendations
+from upnext.serving.routes.search import search
 from upnext.serving.routes.users import history, users
 from upnext.serving.service import Service
 from upnext.version import __version__
@@ -66,6 +68,7 @@ def create_app(service: Service) -> Litestar:
             recommendations,
             events,
             item,
+            search,
             users,
             history,
             page_file,

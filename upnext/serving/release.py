@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from upnext.base.artifacts import Artifact
 from upnext.base.configuration import Config, parse_config
 from upnext.base.errors import BadArtifact
+from upnext.base.ids import FIRST
 from upnext.base.protocols import Index, VectorRetriever
-from upnext.base.schema import Schema
+from upnext.base.schema import TITLE, Schema
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
 from upnext.index.exact import ExactIndex
 from upnext.models.build import AnyModel, load_model
+from upnext.serving.titles import TitleIndex
 from upnext.store.embedded import LmdbStore
 
 __all__ = ["POSTED", "Release", "ReleaseSettings"]
@@ -121,6 +123,11 @@ class Release:
         with torch.inference_mode():
             vectors = self.retriever.item_vectors(self.catalogue.items)
             return ExactIndex(torch.nn.functional.normalize(vectors, dim=1).numpy())
+
+    @cached_property
+    def titles(self) -> TitleIndex:
+        """Finds items by title; its number n is the dense id n + 2."""
+        return TitleIndex([self.catalogue.describe(item)[TITLE] for item in range(FIRST, len(self.catalogue))])
 
     def can_retrieve(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """(V,) bool: the items that the retriever can score."""

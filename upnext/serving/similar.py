@@ -8,7 +8,7 @@ from upnext.base.protocols import VectorRetriever
 from upnext.serving.intake import check_user, shown
 from upnext.serving.release import Release
 
-__all__ = ["find_item", "similar_items"]
+__all__ = ["find_item", "has_vector", "similar_items"]
 
 
 def find_item(release: Release, text: str) -> int:
@@ -23,6 +23,11 @@ def find_item(release: Release, text: str) -> int:
         size = len(release.catalogue) - FIRST
         raise NotFound(f"no item {shown(item_id)} in the catalogue of {size:,} items; check its id")
     return dense
+
+
+def has_vector(release: Release, item: int) -> bool:
+    """Whether `similar_items` has an answer for an item."""
+    return isinstance(release.retriever, VectorRetriever) and bool(release.can_retrieve()[item])
 
 
 def similar_items(release: Release, item: int, k: int) -> tuple[list[int], list[float]]:

@@ -5,7 +5,9 @@ from typing import Any
 from litestar import get
 
 from upnext.base.ids import FIRST
+from upnext.serving.histories import LiveEvent
 from upnext.serving.routes.asked import AnyRequest, service_of
+from upnext.serving.service import Service
 from upnext.version import __version__
 
 __all__ = ["describe", "health"]
@@ -25,12 +27,32 @@ async def describe(request: AnyRequest) -> dict[str, Any]:
     return {
         "title": release.settings.title,
         "release": release.name,
-        "actions": [
-            {"name": name, "label": name.replace("_", " ").capitalize(), "feedback": feedback}
-            for name, feedback in release.settings.actions.items()
-        ],
+        "actions": _actions(service_of(request)),
         "num_items": len(release.catalogue) - FIRST,
         "num_users": len(release.users.ids),
         "contexts": release.schema.contexts,
         "feedback": release.schema.feedback,
     }
+
+
+def _actions(service: Service) -> list[dict[str, Any]]:
+    """The page's buttons: what each posts, which of that is the part played, and whether it hides the item."""
+    release = service.release
+    posted = [
+        LiveEvent(user_id="", item_id="", time_ms=0, event_id=name, feedback=feedback)
+        for name, feedback in release.settings.actions.items()
+    ]
+    hides = [False] * len(posted)
+    if release.settings.hide is not None and posted:
+        hides = release.schema.select(release.settings.hide, service.histories.as_events(posted).columns).tolist()
+    kinds = release.schema.feedback
+    return [
+        {
+            "name": event.event_id,
+            "label": event.event_id.replace("_", " ").capitalize(),
+            "feedback": event.feedback,
+            "part_played": next((name for name in event.feedback if kinds[name] == "fraction"), None),
+            "hides": is_hidden,
+        }
+        for event, is_hidden in zip(posted, hides, strict=True)
+    ]

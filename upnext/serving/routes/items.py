@@ -7,7 +7,7 @@ from litestar import get
 from litestar.params import QueryParameter
 
 from upnext.serving.routes.asked import MAX_K, AnyRequest, id_in_path, raw_path, service_of
-from upnext.serving.similar import find_item, similar_items
+from upnext.serving.similar import find_item, has_vector, similar_items
 
 __all__ = ["item"]
 
@@ -25,7 +25,7 @@ async def item(
     dense = find_item(release, id_in_path(request, "/v1/items/", _SIMILAR if asks_for_similar else ""))
     described = release.catalogue.describe(dense)
     if not asks_for_similar:
-        return described
+        return described | {"has_similar": has_vector(release, dense)}
     # The first call makes unit vectors of the whole catalogue; other requests need not wait for it.
     items, scores = await asyncio.to_thread(similar_items, release, dense, k)
     near = [release.catalogue.describe(one) | {"score": score} for one, score in zip(items, scores, strict=True)]
