@@ -57,3 +57,11 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> "Published":
     from tests.serving.projects import publish_numbers
 
     return publish_numbers(tmp_path_factory.mktemp("numbers"))
+
+
+@pytest.fixture(scope="session")
+def shelves(tmp_path_factory: pytest.TempPathFactory) -> "Published":
+    """Many collections and titles that burst a poster."""
+    from tests.serving.projects import publish_shelves
+
+    return publish_shelves(tmp_path_factory.mktemp("shelves"))

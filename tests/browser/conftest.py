@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from tests.conftest import skip_or_fail
 from tests.serving.projects import Published
@@ -49,16 +49,43 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Published], ServerProcess]]:
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What the page wrote to the console as an error, or threw."""
+    """What the page wrote to the console as an error or threw, and what it asked of other machines."""
     return []
 
 
+OpenScreen = Callable[..., Page]
+
+
 @pytest.fixture
-def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-    page = context.new_page()
-    page.set_default_timeout(10_000)
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    context.close()
+def open_screen(browser: Browser, complaints: list[str]) -> Iterator[OpenScreen]:
+    """Open a page on a screen: `open_screen(width=390, height=844, is_mobile=True)`."""
+    contexts = []
+
+    def note_request(request: Request) -> None:
+        if not request.url.startswith(("http://127.0.0.1:", "file:", "about:")):
+            complaints.append(f"asked for {request.url}")
+
+    def open_one(width: int = 1280, height: int = 800, is_mobile: bool = False, dark: bool = False) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            is_mobile=is_mobile,
+            has_touch=is_mobile,
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", note_request)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(open_screen: OpenScreen) -> Page:
+    return open_screen()

@@ -1,5 +1,6 @@
 """Small projects, published through the real stages: a simulated service, odd string ids, and integer ids."""
 
+import csv
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,7 +98,37 @@ kind = "popular"
 retriever = "popular"
 """
 
+SHELVES = """
+[prepare.source]
+kind = "table"
+path = "{folder}/events.csv"
+user = "who"
+item = "what"
+items = { path = "{folder}/items.csv", item = "what", title = "title", genres = "genres", collection = "shelf" }
+
+[prepare.split]
+kind = "leave_last_out"
+
+[pretrain.popular.model]
+kind = "popular"
+
+[publish]
+title = "عنوان 🎬"
+retriever = "popular"
+"""
+
 MARKUP = "<img src=x onerror=\"document.body.dataset.hacked='yes'\">"
+ODD_TITLES = [
+    "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz",
+    "سيدة البحر والقمر",
+    "👩‍👩‍👧‍👦🎬🍿",
+    "A",
+    "\"Quoted\" & 'single' <b>bold</b>",
+    "A title that goes on and on, for it has much to say of very little, and then some more (1999)",
+    "\u202eright to left\u202c",
+    "Übermut: Die Rückkehr",
+]
+NUM_SHELVES = 30
 STRANGE_ITEMS = ["a/b", "/lead", "q?x=1", "p&q", "é", "100%", "a%2Fb", "a b", "#hash", "<script>", "tail/", "history"]
 STRANGE_USERS = ["ann/lee", "zoë", "a&b=c", "50%", "?", "x/history", "+plus"]
 LARGE = 2**53 + 1
@@ -166,3 +197,18 @@ def publish_numbers(folder: Path) -> Published:
     rows += [f"{100 + n},{LARGE + item}" for item in (6, 9) for n in range(5)]
     (folder / "events.csv").write_text("\n".join(rows) + "\n")
     return publish_project(folder, NUMBERS)
+
+
+def publish_shelves(folder: Path) -> Published:
+    """Many collections, ids of one letter, and titles that burst a poster; a log without feedback."""
+    folder.mkdir(parents=True, exist_ok=True)
+    items = [chr(0x4E00 + number) for number in range(4 * NUM_SHELVES)]
+    rows = ["who,what", *(f"{user},{item}" for user in ("ann", "bob", "cem") for item in items[:: len(user) + 4])]
+    (folder / "events.csv").write_text("\n".join(rows + [f"dot,{item}" for item in items]) + "\n")
+    with (folder / "items.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["what", "title", "genres", "shelf"])
+        for number, item in enumerate(items):
+            title = ODD_TITLES[number] if number < len(ODD_TITLES) else f"Volume {number}"
+            table.writerow([item, title, "<i>Comedy</i>|ドラマ", f"Shelf {number % NUM_SHELVES:02d} <hr>"])
+    return publish_project(folder, SHELVES)

@@ -50,9 +50,21 @@ export function getRecommendations(userId, k, signal) {
   return call(`/v1/recommendations?${new URLSearchParams({ user_id: userId, k })}`, { signal });
 }
 
+export function findItems(text, limit, signal) {
+  return call(`/v1/search?${new URLSearchParams({ q: text, limit })}`, { signal });
+}
+
+export const getItem = (itemId, signal) => call(`/v1/items/${encodeURIComponent(itemId)}`, { signal });
+
+export function getSimilar(itemId, k, signal) {
+  return call(`/v1/items/${encodeURIComponent(itemId)}/similar?k=${k}`, { signal });
+}
+
+/** Posts one event; it arrives even where the page is left meanwhile. */
 export function postEvent(event) {
   return call("/v1/events", {
     method: "POST",
+    keepalive: true,
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ events: [event] }),
   });

@@ -24,6 +24,12 @@ const ICONS = {
   add: { d: "M12 5v14M5 12h14" },
   skip: { d: "M5 5v14l9-7zM18 5v14" },
   hide: { d: "M6 6l12 12M18 6 6 18" },
+  pause: { d: "M8 5v14M16 5v14", wide: true },
+  stop: { d: "M6.5 6.5h11v11h-11z", solid: true },
+  close: { d: "M6 6l12 12M18 6 6 18" },
+  details: { d: "M12 11v6M12 7.2v.3M12 3.5a8.5 8.5 0 1 0 0 17 8.5 8.5 0 0 0 0-17z" },
+  back: { d: "M14.5 5 8 12l6.5 7" },
+  on: { d: "M9.5 5 16 12l-6.5 7" },
 };
 
 /** The icon of an action the page knows by name, or null: the caller then writes the action's label. */
@@ -31,7 +37,7 @@ export function icon(name) {
   const shape = Object.hasOwn(ICONS, name) ? ICONS[name] : null;
   if (!shape) return null;
   const path = svg("path", { d: shape.d, transform: shape.turned ? "rotate(180 12 12)" : null });
-  return svg("svg", { viewBox: "0 0 24 24", class: shape.solid ? "icon solid" : "icon", "aria-hidden": "true", focusable: "false" }, path);
+  return svg("svg", { viewBox: "0 0 24 24", class: shape.solid ? "icon solid" : shape.wide ? "icon wide" : "icon", "aria-hidden": "true", focusable: "false" }, path);
 }
 
 export const prefersStill = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -87,6 +87,32 @@ const MOTIFS = [
     }
     return shapes;
   },
+  function rings(r) {
+    const x = r(20, 100), y = r(34, 70), wide = r(9, 15);
+    return [0, 1, 2, 3, 4].map((i) => circle(x, y, 96 - i * wide - i * 4, ["a", "b", "a", "b", "c"][i]));
+  },
+  function arches(r) {
+    const shapes = [];
+    for (const [cls, wide] of [["a", 112], ["b", 78], ["a", 46], ["c", 20]]) {
+      const left = round(60 - wide / 2), top = round(96 - wide * 0.62 + r(-6, 6));
+      shapes.push(path(`M${left} 160V${top}a${wide / 2} ${wide / 2} 0 0 1 ${wide} 0V160z`, cls));
+    }
+    return shapes;
+  },
+  function shards(r) {
+    return ["a", "b", "c", "a"].map((cls) => {
+      const x = r(-10, 90), y = r(-10, 70);
+      return path(`M${round(x)} ${round(y)}L${round(x + r(30, 80))} ${round(y + r(-20, 30))}L${round(x + r(-10, 40))} ${round(y + r(50, 110))}z`, cls);
+    });
+  },
+  function stairs(r) {
+    const up = r(0, 1) < 0.5, steps = Math.floor(r(4, 7)), wide = 120 / steps, shapes = [];
+    for (let i = 0; i < steps; i += 1) {
+      const n = up ? i : steps - 1 - i, top = round(112 - n * r(12, 15));
+      shapes.push(path(`M${round(i * wide)} 160V${top}h${round(wide + 0.4)}V160z`, i % 2 ? "a" : "b"));
+    }
+    return [circle(up ? r(22, 40) : r(80, 98), r(26, 40), r(11, 17), "c"), ...shapes];
+  },
   function waves(r) {
     const start = r(30, 50), high = r(9, 20);
     return [0, 1, 2, 3].map((i) => {
@@ -98,17 +124,21 @@ const MOTIFS = [
 
 const YEAR = /\s*\(\d{4}\)\s*$/;
 
-const TONES = ["deep", "deep", "mid", "pale"];
+const TONES = ["deep", "deep", "mid", "duo", "pale"];
 const FACES = ["sans", "serif", "sans", "narrow", "serif", "wide"];
 
-function paint(node, item) {
+const seedOf = (item) => hash(`${titleOf(item)}\n${item.item_id}`);
+
+/** Gives a node the colours of an item; returns the seed of all that its letters decide. */
+export function paint(node, item) {
   const genres = item.genres ?? [];
-  const seed = hash(`${item.title}\n${item.item_id}`);
-  const first = hueOf(genres[0] ?? item.collection ?? "");
-  // Two genres meet in one poster; a single one gets a neighbour of its own hue.
-  const second = genres.length > 1 ? hueOf(genres[1]) : (first + 45) % 360;
-  node.style.setProperty("--hue", String((first + (seed % 17) - 8 + 360) % 360));
-  node.style.setProperty("--hue2", String(second));
+  const seed = seedOf(item);
+  const first = hueOf(genres[0] ?? item.collection ?? titleOf(item));
+  // Two genres meet in one poster; a single one gets a second hue that the title chooses.
+  const second = genres.length > 1 ? hueOf(genres[1]) : first + [45, 150, -60, 205][(seed >>> 3) % 4];
+  node.style.setProperty("--hue", String((first + (seed % 31) - 15 + 360) % 360));
+  node.style.setProperty("--hue2", String((second + 360) % 360));
+  node.dataset.tone = TONES[(seed >>> 5) % TONES.length];
   return seed;
 }
 
@@ -121,23 +151,26 @@ function size(title) {
 }
 
 /** The title with its year, if it ends in one, set apart: together they still read as the whole title. */
-function titleParts(title) {
+export function titleParts(title) {
   const year = YEAR.exec(title);
   return year && year.index > 0 ? [title.slice(0, year.index), el("span", { class: "year" }, year[0])] : [title];
 }
 
-export function poster(item) {
+/** The picture alone, to fill what it is put into. */
+export function art(item) {
+  const seed = seedOf(item);
+  const draw = MOTIFS[(seed >>> 13) % MOTIFS.length];
+  return svg("svg", { class: "art", viewBox: "0 0 120 160", preserveAspectRatio: "xMidYMid slice", "aria-hidden": "true", focusable: "false" }, ...draw(randomFrom(seed)));
+}
+
+/** A poster; its title is the heading `tag`, or plain text. */
+export function poster(item, tag = "h3") {
   const title = titleOf(item);
   const node = el("div", { class: "poster" });
   const seed = paint(node, item);
-  node.dataset.tone = TONES[(seed >>> 5) % TONES.length];
   node.dataset.face = FACES[(seed >>> 9) % FACES.length];
-  const [name] = titleParts(title);
-  const draw = MOTIFS[(seed >>> 13) % MOTIFS.length];
-  node.append(
-    svg("svg", { class: "art", viewBox: "0 0 120 160", preserveAspectRatio: "xMidYMid slice", "aria-hidden": "true", focusable: "false" }, ...draw(randomFrom(seed))),
-    el("h3", { class: "poster-title", dir: "auto", "data-size": size(name) }, ...titleParts(title)),
-  );
+  const parts = titleParts(title);
+  node.append(art(item), el(tag, { class: "poster-title", dir: "auto", "data-size": size(parts[0]) }, ...parts));
   return node;
 }
 

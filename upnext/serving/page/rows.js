@@ -1,61 +1,81 @@
 // The rows of cards. A reload keeps the cards that stay, so that what is new or moved can be seen to be.
 
+import { arrange, glide, measure, movesOf } from "./changes.js";
 import { el, icon, prefersStill } from "./dom.js";
+import { recall } from "./memory.js";
 import { poster } from "./posters.js";
-import { titleOf } from "./words.js";
+import { isStray, noteMove, notePress } from "./press.js";
+import { kindsOf, nameOf, percent, titleOf } from "./words.js";
 
 const root = document.getElementById("rows");
+const list = document.getElementById("row-list");
+
+const MOST_ROWS = 12;
 
 // What each card on the page stands for: {row, item}.
 const meaning = new WeakMap();
 
 // Counts the sections made, for ids: a row's name may hold letters that an id must not.
 let numSections = 0;
+let isWhole = false; // whether more rows than the first were asked for
 
 const cardsOf = (section) => [...section.querySelectorAll(".card")];
-const sections = () => [...root.querySelectorAll(".row")];
-const buttonsOf = (card) => [...card.querySelectorAll(".act")];
+const allCards = () => [...list.querySelectorAll(".card")];
+const sections = () => [...list.querySelectorAll(".row")];
+const buttonsOf = (card) => [...card.querySelectorAll("button")];
+const keyOf = (row) => `${row.isOwn ? "own" : "served"}:${row.name}`;
 
 // Building
 
-function actionButton(action, item, isFirst) {
-  const drawn = icon(action.name);
-  const children = [drawn, isFirst || !drawn ? el("span", {}, action.label) : null];
+/** A round button for an action: its icon, or its name where it has none. */
+export function actionButton(action, item, isWide = false) {
+  const drawn = icon(action.hides ? "dislike" : action.name);
+  const name = nameOf(action);
   return el(
     "button",
-    { class: isFirst ? "act main" : "act", type: "button", "data-testid": `action-${action.name}`, "data-action": action.name, "aria-label": `${action.label} ${titleOf(item)}`, title: action.label, tabindex: "-1" },
-    ...children,
+    { class: isWide || !drawn ? "act wide" : "act", type: "button", "data-testid": `action-${action.name}`, "data-action": action.name, "aria-label": `${name}: ${titleOf(item)}`, title: name },
+    drawn,
+    isWide || !drawn ? el("span", {}, name) : null,
   );
 }
 
-function newCard(item, actions) {
+function newCard(row, item, actions) {
+  const title = titleOf(item);
+  const kinds = kindsOf(item);
+  const quick = actions.filter((action) => icon(action.hides ? "dislike" : action.name)).slice(0, 3);
   const picture = poster(item);
   picture.append(el("span", { class: "tag" }));
-  return el(
+  const card = el(
     "li",
-    { class: "card", "data-testid": "card", "data-item": item.item_id },
-    picture,
-    el("p", { class: "genres" }, (item.genres ?? []).join(" · ") || item.collection || "\u00a0"),
-    el("div", { class: "acts" }, ...actions.map((action, i) => actionButton(action, item, i === 0))),
+    { class: "card", "data-testid": row.isOwn ? "card-own" : "card", "data-item": item.item_id },
+    el(
+      "div",
+      { class: "frame" },
+      picture,
+      el("button", { class: "open", type: "button", "data-testid": "open", "data-action": "", "aria-label": `Details: ${title}`, "aria-haspopup": "dialog" }),
+      el("span", { class: "part", hidden: true }, el("span", { class: "part-bar" }), el("span", { class: "unseen part-text" })),
+      el("div", { class: "quick" }, ...quick.map((action) => actionButton(action, item))),
+    ),
+    el("p", { class: "kinds", dir: "auto" }, kinds || "\u00a0"),
   );
+  for (const button of buttonsOf(card)) button.tabIndex = -1;
+  return card;
 }
 
-function newSection(name) {
+function newSection(row) {
   numSections += 1;
   const id = `row-title-${numSections}`;
   const section = el(
     "section",
-    { class: "row", "data-testid": "row", "data-row": name, tabindex: "-1", "aria-labelledby": id },
+    { class: "row", "data-testid": row.isOwn ? "row-own" : "row", "data-row": row.name, "data-key": keyOf(row), tabindex: "-1", "aria-labelledby": id },
+    el("div", { class: "row-head" }, el("h2", { class: "row-title", id, dir: "auto" }), el("p", { class: "note row-reason" }), el("p", { class: "row-change" })),
     el(
       "div",
-      { class: "row-head" },
-      el("h2", { class: "row-title", id, dir: "auto" }),
-      el("p", { class: "note row-reason" }),
-      el("p", { class: "row-change" }),
+      { class: "strip" },
+      el("ul", { class: "cards", role: "list", "aria-describedby": "keys-help" }),
       // The arrow keys and a swipe do the same, so these stay out of the way of the Tab key.
-      el("span", { class: "pages" }, ...[["-1", "back", "‹"], ["1", "on", "›"]].map(([way, word, sign]) => el("button", { class: "page", type: "button", tabindex: "-1", "data-way": way, "data-word": word }, sign))),
+      ...[["-1", "back"], ["1", "on"]].map(([way, word]) => el("button", { class: `page ${word}`, type: "button", tabindex: "-1", "data-testid": `scroll-${word}`, "data-way": way, "data-word": word }, icon(word))),
     ),
-    el("ul", { class: "cards", role: "list", "aria-describedby": "keys-help" }),
   );
   section.querySelector(".cards").addEventListener("scroll", () => markEnds(section), { passive: true });
   return section;
@@ -66,33 +86,6 @@ function markEnds(section) {
   const [back, on] = section.querySelectorAll(".page");
   back.disabled = strip.scrollLeft <= 2;
   on.disabled = strip.scrollLeft >= strip.scrollWidth - strip.clientWidth - 2;
-  section.classList.toggle("more-on", !on.disabled);
-}
-
-// Comparing
-
-/** The longest run of items that kept their order: what is not in it moved past the others, rather than being pushed. */
-function steadyOf(ranks) {
-  const best = ranks.map(() => ({ length: 1, previous: -1 }));
-  let last = ranks.length ? 0 : -1;
-  for (let i = 0; i < ranks.length; i += 1) {
-    for (let j = 0; j < i; j += 1) {
-      if (ranks[j] < ranks[i] && best[j].length + 1 > best[i].length) best[i] = { length: best[j].length + 1, previous: j };
-    }
-    if (best[i].length > best[last].length) last = i;
-  }
-  const steady = new Set();
-  for (let i = last; i >= 0; i = best[i].previous) steady.add(i);
-  return steady;
-}
-
-/** How far each kept item rose (+) or fell (-), counted among those kept, so that a card that left is no move of others. */
-function movesOf(before, after) {
-  const kept = new Set(after);
-  const oldRank = new Map(before.filter((id) => kept.has(id)).map((id, i) => [id, i]));
-  const newOrder = after.filter((id) => oldRank.has(id));
-  const steady = steadyOf(newOrder.map((id) => oldRank.get(id)));
-  return new Map(newOrder.map((id, i) => [id, steady.has(i) ? 0 : oldRank.get(id) - i]));
 }
 
 function tell(card, change) {
@@ -108,17 +101,24 @@ function tell(card, change) {
   }
 }
 
-/** Puts the children in order while touching only those that are out of place: a moved node loses its focus. */
-function arrange(parent, nodes) {
-  const wanted = new Set(nodes);
-  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
-  nodes.forEach((node, i) => {
-    if (parent.children[i] !== node) parent.insertBefore(node, parent.children[i] ?? null);
-  });
+/** Shows what the user already did with a card's item. */
+function recollect(card, item, known) {
+  const { part, done } = recall(known, item);
+  const bar = card.querySelector(".part");
+  bar.hidden = part === null;
+  bar.querySelector(".part-bar").style.setProperty("--part", String(part ?? 0));
+  bar.querySelector(".part-text").textContent = part === null ? "" : `${percent(part)} played`;
+  for (const button of card.querySelectorAll(".act")) markDone(button, done.has(button.dataset.action));
 }
 
-function updateSection(section, row, actions, isReload) {
-  const strip = section.querySelector(".cards");
+/** Marks an action as taken: pressing it again would say the same again. */
+export function markDone(button, isDone) {
+  button.classList.toggle("done", isDone);
+  if (isDone) button.setAttribute("aria-pressed", "true");
+  else button.removeAttribute("aria-pressed");
+}
+
+function updateSection(section, row, { actions, known, marks }) {
   const old = new Map(cardsOf(section).map((card) => [card.dataset.item, card]));
   const ids = row.items.map((item) => String(item.item_id));
   const moves = movesOf([...old.keys()], ids);
@@ -126,11 +126,10 @@ function updateSection(section, row, actions, isReload) {
   let numMoved = 0;
   const cards = row.items.map((item, i) => {
     const kept = old.get(ids[i]);
-    const card = kept ?? newCard(item, actions);
+    const card = kept ?? newCard(row, item, actions);
     meaning.set(card, { row, item });
-    const rank = `${i + 1}${Number.isFinite(item.score) ? `, score ${item.score.toPrecision(4)}` : ""}`;
-    card.querySelector(".poster").title = `${titleOf(item)}\n${row.title}: number ${rank}`;
-    const change = !isReload ? 0 : kept ? moves.get(ids[i]) : "new";
+    recollect(card, item, known);
+    const change = !marks || row.isOwn ? 0 : kept ? moves.get(ids[i]) : "new";
     tell(card, change);
     if (change === "new") numNew += 1;
     else if (change) numMoved += 1;
@@ -139,10 +138,10 @@ function updateSection(section, row, actions, isReload) {
   section.querySelector(".row-title").textContent = row.title;
   section.querySelector(".row-reason").textContent = row.reason ?? "";
   for (const page of section.querySelectorAll(".page")) page.setAttribute("aria-label", `Scroll ${row.title} ${page.dataset.word}`);
-  const isChanged = numNew + numMoved > 0 || (isReload && cards.length !== old.size);
+  const isChanged = numNew + numMoved > 0 || (marks && cards.length !== old.size);
   section.querySelector(".row-change").textContent = [numNew && `${numNew} new`, numMoved && `${numMoved} moved`].filter(Boolean).join(", ");
   section.dataset.changed = String(isChanged);
-  arrange(strip, cards);
+  arrange(section.querySelector(".cards"), cards);
   return isChanged;
 }
 
@@ -152,93 +151,96 @@ function setCurrent(section, current) {
   for (const card of cardsOf(section)) for (const button of buttonsOf(card)) button.tabIndex = card === current ? 0 : -1;
 }
 
-function noteFocus() {
+const isCurrent = (card) => buttonsOf(card).some((button) => button.tabIndex === 0);
+
+/** Where the focus is among the cards, for `restoreFocus` after they changed; null if it is elsewhere. */
+export function noteFocus() {
   const held = document.activeElement;
   const section = held?.closest?.(".row");
-  if (!section || !root.contains(held)) return null;
+  if (!section || !list.contains(held)) return null;
   const card = held.closest(".card");
-  return { held, row: section.dataset.row, rowIndex: sections().indexOf(section), item: card?.dataset.item, index: card ? cardsOf(section).indexOf(card) : -1, action: held.dataset.action };
+  return { held, key: section.dataset.key, rowIndex: sections().indexOf(section), item: card?.dataset.item, index: card ? cardsOf(section).indexOf(card) : -1, action: held.dataset.action };
 }
 
-/** Where the focus goes when a reload moved or took the card it was on: the same card, else the one in its place. */
-function restoreFocus(note) {
+/** Where the focus goes when a reload moved or took the card it was on: the same button, else the card in its place. */
+export function restoreFocus(note) {
   if (!note || document.activeElement === note.held) return;
   // Someone who meanwhile went elsewhere is not called back.
   if (document.activeElement && document.activeElement !== document.body) return;
   const all = sections();
-  const section = all.find((each) => each.dataset.row === note.row) ?? all[Math.min(note.rowIndex, all.length - 1)];
+  const section = all.find((each) => each.dataset.key === note.key) ?? all[Math.min(note.rowIndex, all.length - 1)];
   const cards = section ? cardsOf(section) : [];
-  const card = cards.find((each) => each.dataset.item === note.item) ?? (note.index >= 0 ? cards[Math.min(note.index, cards.length - 1)] : undefined);
-  const target = card?.querySelector(`[data-action="${CSS.escape(note.action ?? "")}"]`) ?? (card && buttonsOf(card)[0]) ?? section ?? root;
+  const same = cards.find((each) => each.dataset.item === note.item);
+  const next = note.index >= 0 ? cards[Math.min(note.index, cards.length - 1)] : undefined;
+  // On another card the focus goes to its details: whoever presses twice must not act on what they did not choose.
+  const target = same?.querySelector(`[data-action="${CSS.escape(note.action ?? "")}"]`) ?? (same ?? next)?.querySelector(".open") ?? section ?? root;
   target.focus({ preventScroll: true });
   if (target.matches(":focus-visible")) target.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
-// Motion
-
-const isInView = (box) => box.right > 0 && box.left < innerWidth && box.bottom > 0 && box.top < innerHeight;
-
-function measure() {
-  return new Map([...root.querySelectorAll(".card")].map((card) => [card, card.getBoundingClientRect()]));
-}
-
-function glide(before) {
-  for (const [card, from] of before) {
-    if (!card.isConnected) continue;
-    const to = card.getBoundingClientRect();
-    const dx = from.left - to.left;
-    const dy = from.top - to.top;
-    if ((Math.abs(dx) < 1 && Math.abs(dy) < 1) || !(isInView(from) || isInView(to))) continue;
-    card.animate([{ transform: `translate(${dx}px, ${dy}px)` }, { transform: "none" }], { duration: 420, easing: "cubic-bezier(.2, .8, .2, 1)" });
-  }
-}
-
 // What the page calls
 
-/** Shows the rows, marking what changed where `isReload`; returns how many rows changed. */
-export function showRows(rows, actions, { isReload }) {
-  const filled = rows.filter((row) => row.items.length > 0);
+/**
+ * Shows the rows; returns how many of them changed.
+ *
+ * `isReload` keeps the cards that stay; `marks` also says on them what is new and what moved.
+ */
+export function showRows(rows, { actions, known, isReload, marks = isReload }) {
   const note = noteFocus();
-  const boxes = isReload && !prefersStill() ? measure() : new Map();
-  const old = new Map(isReload ? sections().map((section) => [section.dataset.row, section]) : []);
+  const boxes = isReload ? measure(allCards()) : new Map();
+  const old = new Map(isReload ? sections().map((section) => [section.dataset.key, section]) : []);
+  if (!isReload) isWhole = false;
+  const filled = rows.filter((row) => row.items.length > 0);
+  const shown = isWhole ? filled : filled.slice(0, MOST_ROWS);
   let numChanged = 0;
-  const next = filled.map((row) => {
-    const kept = old.get(row.name);
-    const section = kept ?? newSection(row.name);
+  const next = shown.map((row) => {
+    const kept = old.get(keyOf(row));
+    const section = kept ?? newSection(row);
     section.classList.toggle("arrived", isReload && !kept);
-    if (updateSection(section, row, actions, isReload && Boolean(kept)) || (isReload && !kept)) numChanged += 1;
+    if (updateSection(section, row, { actions, known, marks: marks && Boolean(kept) }) || (isReload && !kept && !row.isOwn)) numChanged += 1;
     return section;
   });
-  const wereInOrder = [...old.keys()].join("\n") === filled.map((row) => row.name).join("\n");
+  const wereInOrder = [...old.keys()].join("\n") === shown.map(keyOf).join("\n");
   if (isReload && !wereInOrder && numChanged === 0) numChanged = 1;
-  arrange(root, next.length ? next : [el("p", { class: "empty" }, "The service has no rows for this user.")]);
+  arrange(list, next.length ? next : [el("p", { class: "empty" }, "The service has no rows for this user.")]);
+  if (filled.length > shown.length) list.append(moreButton(filled.length - shown.length, rows, { actions, known }));
   for (const section of next) {
-    const cards = cardsOf(section);
-    const current = cards.find((card) => buttonsOf(card).some((button) => button.tabIndex === 0));
-    setCurrent(section, current ?? cards[0]);
+    setCurrent(section, cardsOf(section).find(isCurrent) ?? cardsOf(section)[0]);
     markEnds(section);
   }
   restoreFocus(note);
   glide(boxes);
+  noteMove();
   root.setAttribute("aria-busy", "false");
   return numChanged;
 }
 
+function moreButton(numMore, rows, how) {
+  const button = el("button", { class: "plain more", type: "button", "data-testid": "more-rows" }, `Show ${numMore} more ${numMore === 1 ? "row" : "rows"}`);
+  button.addEventListener("click", () => {
+    isWhole = true;
+    const first = sections().length;
+    showRows(rows, { ...how, isReload: true, marks: false });
+    sections()[first]?.focus({ preventScroll: true });
+  });
+  return button;
+}
+
 export function showRowsSkeleton() {
-  const bones = (n) => Array.from({ length: n }, () => el("li", { class: "card" }, el("div", { class: "poster bone" }), el("p", { class: "bone line" }), el("p", { class: "bone line acts" })));
+  const bones = (n) => Array.from({ length: n }, () => el("li", { class: "card" }, el("div", { class: "poster bone" }), el("p", { class: "bone line" })));
   root.setAttribute("aria-busy", "true");
-  root.replaceChildren(
-    ...[0, 1, 2].map(() => el("div", { class: "skeleton", "aria-hidden": "true" }, el("div", { class: "row-head" }, el("span", { class: "bone line head" })), el("ul", { class: "cards" }, ...bones(9)))),
+  list.replaceChildren(
+    ...[0, 1, 2].map(() => el("div", { class: "skeleton", "aria-hidden": "true" }, el("div", { class: "row-head" }, el("span", { class: "bone line head" })), el("ul", { class: "cards" }, ...bones(12)))),
   );
 }
 
 export function showNoRows(message) {
   root.setAttribute("aria-busy", "false");
-  root.replaceChildren(el("p", { class: "empty" }, message));
+  list.replaceChildren(el("p", { class: "empty" }, message));
 }
 
 function step(event) {
-  const button = event.target.closest(".act");
+  const button = event.target.closest(".card button");
   if (!button || event.altKey || event.ctrlKey || event.metaKey) return;
   const card = button.closest(".card");
   const section = card.closest(".row");
@@ -246,34 +248,42 @@ function step(event) {
   const index = cards.indexOf(card);
   const all = sections();
   const rowBy = (n) => all[all.indexOf(section) + n];
-  const firstIn = (row) => row && (cardsOf(row).find((each) => buttonsOf(each).some((one) => one.tabIndex === 0)) ?? cardsOf(row)[0]);
+  const firstIn = (row) => row && (cardsOf(row).find(isCurrent) ?? cardsOf(row)[0]);
   const to = { ArrowRight: () => cards[index + 1], ArrowLeft: () => cards[index - 1], Home: () => cards[0], End: () => cards.at(-1), ArrowDown: () => firstIn(rowBy(1)), ArrowUp: () => firstIn(rowBy(-1)) }[event.key];
   if (!to) return;
   event.preventDefault();
   const next = to();
   if (!next) return;
-  const target = next.querySelector(`[data-action="${CSS.escape(button.dataset.action)}"]`) ?? buttonsOf(next)[0];
+  const target = next.querySelector(`[data-action="${CSS.escape(button.dataset.action)}"]`) ?? next.querySelector(".open");
   target.focus({ preventScroll: true });
   next.scrollIntoView({ block: "nearest", inline: "nearest", behavior: prefersStill() ? "auto" : "smooth" });
 }
 
-/** Hears the cards: `onAction(actionName, {row, item}, button)` for a pressed action. */
-export function setUpRows({ onAction }) {
-  root.addEventListener("click", (event) => {
+/** Hears the cards: `onAction(actionName, {row, item}, button)` and `onOpen({row, item})`. */
+export function setUpRows({ onAction, onOpen }) {
+  list.addEventListener("click", (event) => {
     const page = event.target.closest(".page");
     if (page) {
       const strip = page.closest(".row").querySelector(".cards");
       strip.scrollBy({ left: Number(page.dataset.way) * strip.clientWidth * 0.85, behavior: prefersStill() ? "auto" : "smooth" });
       return;
     }
-    const button = event.target.closest(".act");
-    if (button) onAction(button.dataset.action, meaning.get(button.closest(".card")), button);
+    const button = event.target.closest(".card button");
+    if (!button || isStray(event)) return;
+    const meant = meaning.get(button.closest(".card"));
+    if (button.matches(".open")) return onOpen(meant);
+    notePress(event);
+    onAction(button.dataset.action, meant, button);
   });
   // One card of each row is in the Tab order, the arrow keys reach the rest: else a page is hundreds of stops long.
-  root.addEventListener("focusin", (event) => {
+  list.addEventListener("focusin", (event) => {
     const card = event.target.closest(".card");
     if (card) setCurrent(card.closest(".row"), card);
   });
-  root.addEventListener("keydown", step);
+  list.addEventListener("keydown", (event) => {
+    // A key held down must not act again and again.
+    if (event.repeat && (event.key === "Enter" || event.key === " ") && event.target.closest(".act")) event.preventDefault();
+    else step(event);
+  });
   addEventListener("resize", () => sections().forEach(markEnds));
 }

@@ -13,8 +13,14 @@ const past = (name) => (Object.hasOwn(PAST, name) ? PAST[name] : null);
 /** An item without a title still needs a name to be read by. */
 export const titleOf = (item) => String(item.title || item.item_id);
 
+/** What kind of title an item is, in a few words: its genres, else its collection. */
+export const kindsOf = (item) => (item.genres ?? []).join(" · ") || item.collection || "";
+
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 export const count = (n, one, many = `${one}s`) => `${number.format(n)} ${n === 1 ? one : many}`;
+
+/** What an action is called on a button: one after which the item is never shown again says so. */
+export const nameOf = (action) => (action.hides ? "Not for me" : action.label);
 
 /** 'Liked "X"' for an action just taken; an action of another name reads 'Add to list: "X"'. */
 export function didAction(action, title) {
@@ -34,7 +40,7 @@ function signal(name, value) {
   const verb = past(name) ?? capital(name.replaceAll("_", " "));
   if (verb === "Rated") return `${verb} ${number.format(value)}`;
   if (value === 1) return verb;
-  if (value > 0 && value < 1) return `${verb} ${Math.round(value * 100)} %`;
+  if (value > 0 && value < 1) return `${verb} ${percent(value)}`;
   return `${verb} ${number.format(value)}`;
 }
 
@@ -63,5 +69,7 @@ export function ago(timeMs, now = Date.now()) {
   if (Math.abs(seconds) < 86400 * 7) return relative.format(Math.round(seconds / 86400), "day");
   return dated.format(timeMs);
 }
+
+export const percent = (part) => `${Math.round(part * 100)} %`;
 
 export const milliseconds = (ms) => `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
