@@ -27,7 +27,7 @@ from upnext.base.protocols import Objective
 from upnext.training.batches import shuffled_batches
 from upnext.training.checkpoint import Checkpoints, RunState
 from upnext.training.devices import Device
-from upnext.training.optimizers import adamw
+from upnext.training.optimizers import adamw, clip_gradients
 from upnext.training.schedule import warmup_cosine
 
 __all__ = ["HISTORY", "Start", "TrainingConfig", "TrainingData", "TrainingResult", "train"]
@@ -233,7 +233,7 @@ class _Run:
             raise UserError(f"the loss is {loss.item()} at step {self.state.step}; lower training.learning_rate")
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        clip_gradients(self.model.parameters(), self.config.gradient_clip)
         self.optimizer.step()
         for name, (total, weight) in terms.items():
             sums[name] = sums.get(name, 0.0) + total.item()
