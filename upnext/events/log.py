@@ -17,6 +17,7 @@ from upnext.base.errors import BadArtifact, BadData
 from upnext.base.files import link_or_copy
 from upnext.base.schema import Schema
 from upnext.base.views import ALL
+from upnext.events.sequences import SideSequence, open_sequences
 
 __all__ = ["EventLog", "LogRows", "num_segments", "write_log"]
 
@@ -145,8 +146,9 @@ class EventLog:
     folder `log` of an artifact; the public `upnext.EventLog` stands for the whole of that artifact.
     """
 
-    def __init__(self, schema: Schema, rows: LogRows, offsets: NDArray[np.int64]) -> None:
+    def __init__(self, schema: Schema, rows: LogRows, offsets: NDArray[np.int64], folder: Path | None = None) -> None:
         self.schema = schema
+        self.folder = folder
         self.rows = rows
         self.offsets = offsets
 
@@ -164,11 +166,16 @@ class EventLog:
             schema = parse_config(Schema, listing["schema"], str(folder / _SEGMENTS))
             parts = [_read_segment(folder / name) for name in listing["segments"]]
             if len(parts) == 1:
-                return cls(schema, parts[0], np.load(folder / _offsets_of(listing["segments"][0])))
+                return cls(schema, parts[0], np.load(folder / _offsets_of(listing["segments"][0])), folder)
             merged = _concatenate(parts).sorted()
-            return cls(schema, merged, np.searchsorted(merged.user, np.arange(listing["num_users"] + 1)))
+            return cls(schema, merged, np.searchsorted(merged.user, np.arange(listing["num_users"] + 1)), folder)
         except (OSError, EOFError, LookupError, TypeError, ValueError) as error:
             raise BadArtifact(f"{folder} holds no whole event log ({error}); run prepare again") from None
+
+    @cached_property
+    def sequences(self) -> dict[str, SideSequence]:
+        """The side sequences beside the log, such as searches, by name."""
+        return {} if self.folder is None else open_sequences(self.folder)
 
     @cached_property
     def events(self) -> Events:

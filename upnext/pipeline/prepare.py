@@ -28,6 +28,7 @@ from upnext.preparation.earlier import Earlier, event_files, followable, up_to_d
 from upnext.preparation.forgotten import Forgotten
 from upnext.preparation.numbering import number_ids, number_rows, number_values
 from upnext.preparation.posted import Posted
+from upnext.preparation.sequences import write_sequences
 from upnext.simulation.files import as_table
 
 __all__ = ["PrepareConfig", "SimulatedSource", "run"]
@@ -83,12 +84,12 @@ def run(config: PrepareConfig, workspace: Workspace, frames: Frames | None = Non
 
     def write(draft: Draft) -> None:
         raw = posted.added_to(forgotten.kept(load()), earlier.posted if earlier else Posted.none(), draft.folder)
-        _prepare(config, raw, earlier, draft)
+        _prepare(config, source, raw, earlier, draft)
 
     return workspace.ensure("log", "log", settings, parents, write)
 
 
-def _prepare(config: PrepareConfig, raw: RawLog, earlier: Earlier | None, draft: Draft) -> None:
+def _prepare(config: PrepareConfig, source: AnySource, raw: RawLog, earlier: Earlier | None, draft: Draft) -> None:
     schema = _schema(config, raw)
     ids = raw.events.select(USER_ID, ITEM_ID, *([TIME_MS] if raw.has_times else []))
     ids = ids.sort(TIME_MS, maintain_order=True) if raw.has_times else ids
@@ -110,6 +111,7 @@ def _prepare(config: PrepareConfig, raw: RawLog, earlier: Earlier | None, draft:
     for name, vocabulary in contexts.items():
         vocabulary.save(draft.folder / f"context.{name}.vocabulary.arrow")
 
+    notes = notes + write_sequences(source, users, draft.folder / "log")
     divide(draft, config.split, len(users.ids), len(items), notes)
 
 

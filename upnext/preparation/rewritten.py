@@ -12,6 +12,7 @@ from upnext.features.vocabulary import Vocabulary
 from upnext.preparation.division import divide
 from upnext.preparation.forgotten import Forgotten
 from upnext.preparation.posted import Posted
+from upnext.preparation.sequences import copy_sequences
 from upnext.serving.histories import history_key
 from upnext.serving.release import POSTED
 from upnext.store.embedded import LmdbStore
@@ -31,6 +32,7 @@ def compacted(workspace: Workspace, log: Artifact) -> Artifact:
         _take(log, draft, [name for name in manifest["files"] if not name.startswith("log/")])
         events = EventLog.open(log.folder / "log")
         write_log(draft.folder / "log", events.rows, events.schema, len(events.offsets) - 1)
+        copy_sequences(log.folder / "log", draft.folder / "log", set(range(len(events.offsets))))
         draft.schema, draft.stands_for = manifest["schema"], log.identity
         draft.metrics |= manifest["metrics"]
     made = workspace.find("log", recipe, parents)
@@ -60,6 +62,7 @@ def log_without(workspace: Workspace, log: Artifact, forgotten: Forgotten) -> Ar
         write_log(draft.folder / "log", events.rows.take(np.flatnonzero(kept)), events.schema, len(users))
         left = users.without(gone)
         left.save(draft.folder / _USERS)
+        copy_sequences(log.folder / "log", draft.folder / "log", set(left.dense_ids.tolist()))
         facts = manifest["metrics"]
         kinds: dict[str, type[GlobalTime | LeaveLastOut]] = {"global_time": GlobalTime, "leave_last_out": LeaveLastOut}
         split = kinds[facts["split"]["kind"]](**facts["split"])

@@ -18,6 +18,7 @@ from upnext.events.sources.movielens import MovieLensSource
 from upnext.events.sources.movietweetings import MovieTweetingsSource
 from upnext.events.sources.raw import RawLog
 from upnext.events.sources.sasrec import SASRecSource
+from upnext.events.sources.sequences import SequenceTable, read_sequence
 from upnext.events.sources.table import TableSource
 from upnext.events.sources.yambda import YambdaSource
 
@@ -31,6 +32,7 @@ __all__ = [
     "MovieTweetingsSource",
     "RawLog",
     "SASRecSource",
+    "SequenceTable",
     "Source",
     "TableSource",
     "YambdaSource",
@@ -38,6 +40,7 @@ __all__ = [
     "find_files",
     "fingerprints",
     "read",
+    "read_sequence",
     "resolve_path",
     "source_files",
 ]
@@ -74,6 +77,7 @@ def source_files(source: AnySource) -> list[Path]:
     """
     if isinstance(source, TableSource):
         tables = [source.path, *(side.path for side in (source.items, source.users) if side is not None)]
+        tables += [sequence.path for sequence in source.sequences.values()]
         return [file for path in tables for file in find_files(path)]
     if isinstance(source, SASRecSource):
         return [*find_files(source.path), *(find_files(source.items.path) if source.items is not None else [])]

@@ -34,6 +34,7 @@ from upnext.events.sources.columns import read_context, read_feedback, read_ids,
 from upnext.events.sources.formats import Format, read_table
 from upnext.events.sources.frames import Frames
 from upnext.events.sources.raw import Column, RawLog
+from upnext.events.sources.sequences import SequenceTable
 from upnext.events.sources.side_tables import ItemTable, Path, Separator, UserTable, read_items, read_users
 from upnext.events.sources.times import TimeUnit, read_times
 
@@ -90,6 +91,8 @@ class TableSource(Config):
     """A side table of items."""
     users: UserTable | None = None
     """A side table of users; it is checked, and no stage reads it yet."""
+    sequences: dict[str, SequenceTable] = Field(default_factory=dict)
+    """What users did that is no event of an item, such as searches, by names of your own."""
 
     @field_validator("contexts", mode="before")
     @classmethod
@@ -105,6 +108,11 @@ class TableSource(Config):
     def _one_role_per_column(self) -> "TableSource":
         if self.time_unit is not None and self.time is None:
             raise ValueError(f'time_unit = "{self.time_unit}" has no effect without time; name the time column')
+        if self.sequences and self.time is None:
+            raise ValueError("sequences have times, and the events have none; name the time column")
+        for name in self.sequences:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise ValueError(f"{name!r} cannot be a sequence's name; use small letters, digits and underscores")
         taken: dict[str, str] = {}
         for role, column in self.columns:
             if column in taken:
