@@ -94,9 +94,14 @@ def peer_python(folder: Path) -> Path:
     python, stamp = folder / "bin" / "python", folder / ".installed"
     if not stamp.exists() or stamp.read_text().split("\n") != REQUIREMENTS:
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True, env=_environment(PEER))
         stamp.write_text("\n".join(REQUIREMENTS))
     return python
+
+
+def _environment(name: str) -> dict[str, str]:
+    """The peer must not see packages that PYTHONPATH offers to us."""
+    return {key: value for key, value in os.environ.items() if name != PEER or key != "PYTHONPATH"}
 
 
 @contextlib.contextmanager
@@ -109,7 +114,7 @@ def started(name: str, python: Path, folder: Path, arguments: argparse.Namespace
     command = [str(python), str(script), "--folder", str(folder), "--epochs", str(arguments.epochs)]
     if name == "upnext":
         command += ["--set", *arguments.set]
-    environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = _environment(name) | {"OMP_NUM_THREADS": str(arguments.threads), "OMP_WAIT_POLICY": "PASSIVE"}
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=TRAINERS.parent.parent
     )

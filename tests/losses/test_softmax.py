@@ -46,3 +46,23 @@ def test_without_gradients_the_loss_is_the_same():
     queries, items, targets = torch.randn(7, 4), torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 4, 0, 1])
     expected = torch.nn.functional.cross_entropy(queries @ items.T, targets, reduction="sum")
     assert full_softmax_loss(queries, items, targets).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_under_autocast_products_are_in_its_type_and_the_rest_is_not():
+    generator = torch.Generator().manual_seed(0)
+    queries, items = (torch.randn(n, 8, generator=generator) for n in (300, 11))
+    targets = torch.randint(0, 11, (300,), generator=generator)
+    expected = [
+        torch.tensor(value) for value in slow(queries.double().numpy(), items.double().numpy(), targets.tolist())
+    ]
+    q, e = queries.clone().requires_grad_(), items.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = full_softmax_loss(q, e, targets)
+    loss.backward()
+    assert q.grad is not None
+    assert e.grad is not None
+    for found, right in zip((loss.detach(), q.grad, e.grad), expected, strict=True):
+        assert found.dtype == torch.float32
+        # bfloat16 has 8 bits: 0.4 % a number
+        error = ((found - right).norm() / right.norm()).item()
+        assert 1e-6 < error < 1e-2

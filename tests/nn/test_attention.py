@@ -53,3 +53,29 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(layer(x, layout([5] * 3, 5)), layer(x, layout([5] * 3, 5)))
     layer.eval()
     assert torch.equal(layer(x, layout([5] * 3, 5)), layer(x, layout([5] * 3, 5)))
+
+
+def test_under_autocast_the_layer_stays_close_and_its_residual_stream_float32():
+    torch.manual_seed(0)
+    layer = TransformerLayer(8, 2, 0.0)
+    x = torch.randn(3, 5, 8)
+    exact = layer(x, layout([5] * 3, 5))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = layer(x, layout([5] * 3, 5))
+    assert rounded.dtype == torch.float32
+    assert 1e-6 < ((rounded - exact).norm() / exact.norm()).item() < 1e-2  # bfloat16 has 8 bits
+
+
+def test_attention_itself_is_float32_under_autocast_on_the_cpu(monkeypatch):
+    seen: list[torch.dtype] = []
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(q, k, v, *rest, **named):
+        out = attend(q, k, v, *rest, **named)
+        seen.extend(tensor.dtype for tensor in (q, k, v, out))
+        return out
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    with torch.autocast("cpu", torch.bfloat16):
+        CausalSelfAttention(8, 2)(torch.randn(3, 5, 8), layout([5] * 3, 5))
+    assert seen == [torch.float32] * 4

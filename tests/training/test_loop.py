@@ -75,6 +75,28 @@ def test_nothing_to_train_on_is_said(tmp_path):
         train(Line(), Line().loss, Numbers(np.ones(0, np.int64)), dict, TrainingConfig(), tmp_path)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_precision_is_that_of_products_in_the_objective_and_nowhere_else(tmp_path, precision):
+    seen: dict[str, set[torch.dtype]] = {"objective": set(), "validation": set()}
+    model = Line()
+
+    def product() -> torch.dtype:
+        return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+
+    def objective(batch: SequenceBatch, step: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        seen["objective"].add(product())
+        return model.loss(batch, step)
+
+    def validate() -> dict[str, float]:
+        seen["validation"].add(product())
+        return {"metric": 0.0}
+
+    config = TrainingConfig(epochs=1, precision=precision)
+    train(model, objective, Numbers(np.ones(3, np.int64)), validate, config, tmp_path)
+    assert seen == {"objective": {getattr(torch, precision)}, "validation": {torch.float32}}
+    assert model.weight.dtype == torch.float32
+
+
 def rising() -> Callable[[], dict[str, float]]:
     """A validation that is better after every epoch, so that all epochs run and the last one is kept."""
     epoch = count()
@@ -95,13 +117,14 @@ def planted(num_users: int, seed: int) -> tuple[Events, np.ndarray]:
     return Events(flat, flat, steps, steps, steps), offsets
 
 
-def test_learns_a_planted_order_that_popularity_cannot(tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_learns_a_planted_order_that_popularity_cannot(tmp_path, precision):
     torch.manual_seed(0)
     num_items = 23
     events, offsets = planted(200, seed=0)
     model = SASRec(SASRecConfig(width=32, max_length=8, dropout=0.0), torch.arange(num_items) >= 2)
     chunks = Chunks.cut(events, offsets, model.max_length)
-    config = TrainingConfig(epochs=12, tokens_per_batch=256, learning_rate=5e-3, warmup_steps=5)
+    config = TrainingConfig(epochs=12, tokens_per_batch=256, learning_rate=5e-3, warmup_steps=5, precision=precision)
     train(model, NextItemPrediction(model), chunks, rising(), config, tmp_path)
     model.train(False)
 

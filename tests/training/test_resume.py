@@ -35,7 +35,9 @@ class Killed(BaseException):
     """Nothing in the package catches this; as after a kill, only the files are left."""
 
 
-def attempt(folder: Path, resume: bool, said: list[str] | None = None) -> tuple[SASRec, TrainingResult]:
+def attempt(
+    folder: Path, resume: bool, said: list[str] | None = None, config: TrainingConfig = CONFIG
+) -> tuple[SASRec, TrainingResult]:
     torch.manual_seed(0)
     events, offsets = planted(80, seed=0)
     model = SASRec(SASRecConfig(width=8, layers=1, max_length=8, dropout=0.3), torch.arange(23) >= 2)
@@ -47,7 +49,7 @@ def attempt(folder: Path, resume: bool, said: list[str] | None = None) -> tuple[
     chunks = Chunks.cut(events, offsets, model.max_length)
     tell = (lambda _: None) if said is None else said.append
     result = train(
-        model, NextItemPrediction(model), chunks, validate, CONFIG, folder, Start(recipe="r", resume=resume, tell=tell)
+        model, NextItemPrediction(model), chunks, validate, config, folder, Start(recipe="r", resume=resume, tell=tell)
     )
     return model, result
 
@@ -116,6 +118,19 @@ def test_a_stop_anywhere_changes_nothing(
             attempt(tmp_path, resume=False)
     assert outcome(tmp_path, attempt(tmp_path, resume=True)) == undisturbed
     assert not list(tmp_path.glob("best-0*"))
+
+
+def test_a_stop_changes_nothing_in_bfloat16(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"precision": "bfloat16", "epochs": 2})
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    undisturbed = outcome(whole, attempt(whole, resume=False, config=config))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Run, "_update", after_calls(7, loop._Run._update))
+        with pytest.raises(Killed):
+            attempt(parts, resume=False, config=config)
+    assert outcome(parts, attempt(parts, resume=True, config=config)) == undisturbed
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -54,11 +54,15 @@ class CausalSelfAttention(nn.Module):
     ) -> Float[Tensor, "B L D"]:
         """Attend; with a cache, `x` continues the tokens in it."""
         B, L, D = x.shape
-        q, k, v = self.query_key_value(x).view(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        qkv = self.query_key_value(x)
+        if x.device.type == "cpu":
+            qkv = qkv.float()  # under autocast: attention in bfloat16 is slow on the CPU
+        q, k, v = qkv.view(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         mask = None
         if cache is not None:
             k, v = cache.extend(k, v)
             mask = torch.ones(L, k.shape[2], dtype=torch.bool, device=x.device).tril(k.shape[2] - L)
-        attended = F.scaled_dot_product_attention(q, k, v, mask, is_causal=cache is None)
+        with torch.autocast(x.device.type, enabled=False):
+            attended = F.scaled_dot_product_attention(q, k, v, mask, is_causal=cache is None)
         out: Tensor = self.output(attended.transpose(1, 2).reshape(B, L, D))
         return out

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -57,6 +57,8 @@ class TrainingConfig(Config):
     """Of initialisation, dropout and the order of batches."""
     device: Device = "auto"
     """Where to compute. `auto` is CUDA where there is some, else the CPU."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products in linear layers and in the softmax; weights, sums and, on the CPU, attention stay float32."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 200
     """Steps between checkpoints, besides the one after each epoch; it changes no result."""
 
@@ -212,7 +214,9 @@ class _Run:
                 factor = warmup_cosine(state.step, self._warmup_steps, self._total_steps)
                 group["lr"] = self.config.learning_rate * factor
             batch = self.data.batch(rows)
-            self._update(self.objective(batch.to(self.device), state.step), state.sums)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+                terms = self.objective(batch.to(self.device), state.step)
+            self._update(terms, state.sums)
             state.step += 1
             state.position += 1
             state.events += int(batch.lengths.sum())
