@@ -2,11 +2,13 @@
 
     UPNEXT_DATA=… python benchmarks/train_speed.py --epochs 4
 
-Width 64, 2 layers, 1 head, 200 events, softmax over the whole catalogue, dropout 0.2, float32 unless the settings say
-otherwise. The three train an epoch each by turns: while one trains, the others wait. An epoch is timed from its first
-batch to its last, without set-up and validation; upnext's includes its checkpoints. They see the same events (the
-training part of leave-last-out) but not the same number of targets: RecTools takes the last 200 of each user, the
-other two all of them. So seconds are also given per million targets. Peak memory is that of the whole process.
+Width 64, 2 layers, 1 head, 200 events, softmax over the whole catalogue, dropout 0.2, float32 unless `--set
+training.precision=bfloat16` is given. The three train an epoch each by turns: while one trains, the others wait. An
+epoch is timed from its first batch to its last, without set-up and validation; upnext's includes its checkpoints.
+They see the same events (the training part of leave-last-out) but not the same number of targets: RecTools takes the
+last 200 of each user, the other two all of them. So seconds are also given per million targets. Peak memory is that
+of the whole process. RecTools' feed-forward layers are as wide as the model, those of the other two four times as
+wide.
 
 RecTools gets a virtual environment of its own, made once. Results go to docs/results/train_speed.json.
 """
@@ -134,7 +136,7 @@ def as_rows(arguments: argparse.Namespace, trainers: list[Trainer], load: float)
         "benchmark": "train_speed",
         "dataset": "ml-1m",
         "model": "sasrec",
-        "protocol": "float32, width 64, 2 layers, 1 head, 200 events, full softmax; an epoch each by turns; the median",
+        "protocol": "width 64, 2 layers, 1 head, 200 events, full softmax; an epoch each by turns; the median",
         "settings": {"set": arguments.set, "threads": arguments.threads, "load_before": round(load, 2)},
         "k": None,
         "seeds": 1,

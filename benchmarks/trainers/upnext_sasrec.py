@@ -49,7 +49,8 @@ def main() -> None:
 
     num_items = int(parent.manifest["metrics"]["num_dense_items"])
     trained = torch.from_numpy(np.bincount(events.item, minlength=num_items) > 0)
-    chunks = Chunks.cut(events.without_columns(), offsets, config.model.max_length)
+    # As in pretrain: the last event of a chunk is only a target.
+    chunks = Chunks.cut(events.without_columns(), offsets, config.model.max_length + 1)
     torch.manual_seed(config.training.seed)
     model = SASRec(config.model, trained)
     everything = np.array_split(np.arange(len(chunks.lengths)), 100)
