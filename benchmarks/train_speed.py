@@ -5,10 +5,9 @@
 Width 64, 2 layers, 1 head, 200 events, softmax over the whole catalogue, dropout 0.2, float32 unless `--set
 training.precision=bfloat16` is given. The three train an epoch each by turns: while one trains, the others wait. An
 epoch is timed from its first batch to its last, without set-up and validation; upnext's includes its checkpoints.
-They see the same events (the training part of leave-last-out) but not the same number of targets: RecTools takes the
-last 200 of each user, the other two all of them. So seconds are also given per million targets. Peak memory is that
-of the whole process. RecTools' feed-forward layers are as wide as the model, those of the other two four times as
-wide.
+They see the same events, each user's last 201 of the training part of leave-last-out: RecTools reads no more than
+200. Targets are counted, and seconds given per million of them too: upnext and the plain loop also predict each
+user's first event. Feed-forward layers are as wide as the model, as in RecTools. Peak memory is that of the process.
 
 RecTools gets a virtual environment of its own, made once. Results go to docs/results/train_speed.json.
 """

@@ -22,7 +22,7 @@ class PlainSASRec(nn.Module):
         super().__init__()
         self.items = nn.Embedding(num_items, WIDTH, padding_idx=0)
         self.positions = nn.Embedding(LENGTH, WIDTH)
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, DROPOUT, "gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, WIDTH, DROPOUT, "gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
         self.dropout = nn.Dropout(DROPOUT)
         nn.init.normal_(self.items.weight, std=0.02)

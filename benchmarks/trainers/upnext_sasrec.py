@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="further settings, as in `upnext run`")
     arguments = parser.parse_args()
     settings = ["model.width=64", "model.heads=1", "model.layers=2", "model.max_length=200", "model.dropout=0.2"]
+    settings += ["model.feed_forward=1"]
     settings += ["training.tokens_per_batch=6400", "training.device=cpu", *arguments.set]
     settings += [f"training.epochs={arguments.epochs}", f"training.patience={arguments.epochs}"]
     overrides = [f"workspace={arguments.folder / 'runs'}", *(f"pretrain.sasrec.{one}" for one in settings)]
@@ -44,6 +45,11 @@ def main() -> None:
     rows, events = log.in_view(config.model.view)
     is_trained = part[rows] == TRAIN
     rows, events = rows[is_trained], events.take(is_trained)
+    # RecTools learns from the last events of each user alone: everyone gets no others, and the same targets.
+    ends = np.searchsorted(rows, log.offsets)[1:]
+    owner = np.searchsorted(ends, np.arange(len(rows)), side="right")
+    is_last = np.arange(len(rows)) >= ends[owner] - config.model.max_length - 1
+    rows, events = rows[is_last], events.take(is_last)
     offsets = np.searchsorted(rows, log.offsets)
     np.savez(arguments.folder / "training-part.npz", item=events.item, offsets=offsets)
 

@@ -33,6 +33,8 @@ class SASRecConfig(Config):
     """Transformer layers."""
     heads: Annotated[int, Field(ge=1)] = 1
     """Attention heads."""
+    feed_forward: Annotated[int, Field(ge=1, le=64)] = 4
+    """Width of the feed-forward layers inside, in widths of the model."""
     max_length: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """The longest history it reads, in events of its view."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
@@ -62,7 +64,8 @@ class SASRec(nn.Module):
         self.start = nn.Parameter(torch.empty(config.width))
         self.positions = nn.Parameter(torch.empty(config.max_length + 1, config.width))
         self.layers = nn.ModuleList(
-            TransformerLayer(config.width, config.heads, config.dropout) for _ in range(config.layers)
+            TransformerLayer(config.width, config.heads, config.dropout, config.feed_forward)
+            for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.width)
         self.dropout = Dropout(config.dropout)
@@ -106,13 +109,15 @@ class SASRec(nn.Module):
         return out
 
     def num_activations(self, tokens: int) -> int:
-        """How many float32 numbers training holds for T tokens, start tokens included: T · D · (19 · layers + 13).
+        """How many float32 numbers training holds for T tokens, start tokens included.
 
-        A layer keeps 19 D per token for its backward pass: inputs and outputs of the two norms (4), queries, keys
-        and values (3), what attention gave (2), the hidden layer before and after GELU (8), two dropout masks (2).
-        The other 13 are the embedding with its mask, the states, and gradients on their way back (9).
+        T · D · ((11 + 2 F) · layers + 13) with F the feed-forward's width in widths of the model. A layer keeps so
+        much per token for its backward pass: inputs and outputs of the two norms (4), queries, keys and values (3),
+        what attention gave (2), the hidden layer before and after GELU (2 F), two dropout masks (2). The other 13 are
+        the embedding with its mask, the states, and gradients on their way back (9).
         """
-        return tokens * self.config.width * (19 * self.config.layers + 13)
+        per_layer = 11 + 2 * self.config.feed_forward
+        return tokens * self.config.width * (per_layer * self.config.layers + 13)
 
     def encode(self, histories: SequenceBatch) -> State:
         """Encode histories into the state after their last event."""

@@ -23,12 +23,12 @@ class TransformerLayer(nn.Module):
     Source:   Xiong et al. 2020, figure 1b.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, expansion: int = 4) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
         self.attention = CausalSelfAttention(width, heads)
         self.feed_forward_norm = nn.LayerNorm(width)
-        self.feed_forward = FeedForward(width)
+        self.feed_forward = FeedForward(width, expansion)
         self.dropout = Dropout(dropout)
 
     def forward(
