@@ -23,23 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from record import commit, machine
 from rich.console import Console
+from synthetic import ReleaseSize, write_release
 
-from upnext.base.artifacts import Draft, Workspace
-from upnext.base.batches import Events
-from upnext.base.ids import FIRST
-from upnext.base.schema import Schema
+from upnext.base.artifacts import Workspace
 from upnext.commands.recommend import write_all
-from upnext.features.catalogue import Catalogue
-from upnext.features.vocabulary import Vocabulary
-from upnext.models.build import save_model
-from upnext.models.sasrec import SASRec, SASRecConfig
-from upnext.serving.histories import Histories, pack_history
-from upnext.serving.release import Release, ReleaseSettings
-from upnext.store.embedded import LmdbStore
+from upnext.serving.histories import Histories
+from upnext.serving.release import Release
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "batch_scoring.json"
 NOW = 1_800_000_000_000
@@ -61,9 +53,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     config = {key: getattr(arguments, key) for key in ("users", "items", "width", "mean_length", "max_length")}
-    artifact = Workspace(arguments.folder).ensure(
-        "release", "release", config, [], lambda draft: write_release(draft, **config)
-    )
+    size = ReleaseSize(**config)
+    artifact = Workspace(arguments.folder).ensure("release", "release", config, [], lambda d: write_release(d, size))
     release = Release.load(artifact.folder)
     load = os.getloadavg()[0]
     ours, bare = Times([], []), Times([], [])
@@ -98,46 +89,6 @@ class Times:
         yield
         self.wall.append(time.perf_counter() - wall)
         self.cpu.append(time.process_time() - cpu)
-
-
-def write_release(
-    draft: Draft, users: int, items: int, width: int, mean_length: int, max_length: int, max_stored: int = 200
-) -> None:
-    """Write a release of random weights and histories: popular items are popular, lengths are geometric."""
-    generator = np.random.default_rng(0)
-    torch.manual_seed(0)
-    trained = torch.ones(items + FIRST, dtype=torch.bool)
-    trained[:FIRST] = False
-    model = SASRec(SASRecConfig(width=width, max_length=max_length), trained)
-    save_model(model, draft.folder / "models" / "sasrec")
-    schema = Schema(has_times=True, has_requests=False, request_safe=True)
-    (draft.folder / "schema.json").write_text(schema.model_dump_json())
-    (draft.folder / "release.json").write_text(ReleaseSettings(retriever="sasrec").model_dump_json())
-    vocabulary = Vocabulary(pa.array(np.arange(items)))
-    Catalogue(vocabulary, pa.table({"row": np.arange(items)})).save(draft.folder)
-    Vocabulary(pa.array([f"user-{number}" for number in range(users)])).save(draft.folder / "users.vocabulary.arrow")
-    lengths = np.minimum(generator.geometric(1 / mean_length, users), max_stored)
-    weights = 1 / np.arange(1, items + 1)
-    chosen = FIRST + generator.choice(items, lengths.sum(), p=weights / weights.sum())
-    hashes = Catalogue.load(draft.folder).item_hash
-    (draft.folder / "histories").mkdir()
-    store = LmdbStore(draft.folder / "histories")
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    for begin in range(0, users, 10_000):
-        store.put(
-            dict(
-                pack_history(f"user-{user}", _history(chosen[offsets[user] : offsets[user + 1]], hashes))
-                for user in range(begin, min(begin + 10_000, users))
-            )
-        )
-    store.close()
-    (draft.folder / "histories" / "lock.mdb").unlink(missing_ok=True)
-    draft.metrics["num_events"] = int(lengths.sum())
-
-
-def _history(items: Any, hashes: Any) -> Events:
-    steps = np.arange(len(items))
-    return Events(items, hashes[items], 1_700_000_000_000 + steps * 60_000, steps, steps)
 
 
 def bare_product(users: int, items: int, width: int, k: int, rows: int = 512) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from upnext.base.errors import BadBatch
 from upnext.base.protocols import Index
+from upnext.base.selection import Parts
 
 Array = np.ndarray[Any, Any]
 
@@ -79,6 +80,30 @@ class IndexContract:
         index = self.make(np.ones((6, 4), np.float32))
         with pytest.raises(BadBatch, match=words):
             index.search(np.ones((3, 4), np.float32), 2, None, (np.array(numbers), np.array(hidden)))
+
+    @pytest.mark.parametrize(("V", "k"), [(11, 4), (700, 3), (700, 0)])
+    def test_parts_are_as_masks(self, V: int, k: int) -> None:
+        generator = np.random.default_rng(V)
+        vectors = generator.integers(-1, 2, (V, 3)).astype(np.float32)
+        queries = generator.integers(-1, 2, (4, 3)).astype(np.float32)
+        forbidden = generator.random((4, V)) < 0.1
+        numbers, hidden = (part.astype(np.int64) for part in np.nonzero(forbidden))
+        masks = np.stack([generator.random(V) < share for share in (1.0, 0.3, 0.3, 0.01, 0.0)])
+        parts = Parts([np.flatnonzero(mask) for mask in masks])
+        index = self.make(vectors)
+        found = index.search_parts(queries, k, parts, (numbers, hidden))
+        assert len(found) == len(masks)
+        for mask, (rows, scores) in zip(masks, found, strict=True):
+            assert rows.dtype == np.int64
+            for number in range(4):
+                expected = brute_force(vectors, queries[number], k, mask & ~forbidden[number])
+                assert (rows[number].tolist(), scores[number].tolist()) == expected
+        for rows, scores in index.search_parts(queries[:0], k, parts):
+            assert (rows.shape, scores.shape) == ((0, k), (0, k))
+
+    def test_parts_that_do_not_fit_are_refused(self) -> None:
+        with pytest.raises(BadBatch, match="row 6; this index has 0 … 5"):
+            self.make(np.ones((6, 4), np.float32)).search_parts(np.ones((1, 4), np.float32), 2, Parts([np.array([6])]))
 
     @pytest.mark.parametrize("shared", [True, False])
     def test_nothing_allowed_finds_nothing(self, shared: bool) -> None:

@@ -1,3 +1,5 @@
+from copy import copy
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,32 @@ def test_recently_popular_equals_a_slow_count(first, later, times, window):
         older = [sum(item == i and at <= last - window for item, at in before) for i in range(V)]
         expected[row] = [count + tie / (max(older) + 1) for count, tie in zip(recent, older, strict=True)]
     np.testing.assert_allclose(scores(model, times), expected, rtol=1e-6)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(events, st.lists(st.integers(-1, 35), max_size=3)), max_size=6), st.integers(1, 20))
+def test_a_stream_counted_on_the_way_is_counted_alike(steps, window):
+    """Late events and requests in any order: what was counted for one request is no mistake in the next."""
+    config = RecentlyPopularConfig(window=window)
+    model = RecentlyPopular(config, *_arrays([]), NONE)
+    seen: list[tuple[int, int]] = []
+    for more, times in steps:
+        twin = copy(model)
+        model.observe(*_arrays(more))
+        twin.observe(*_arrays([(2, 0), (3, 50)]))  # a copy counts for itself
+        seen += more
+        for time in times:
+            fresh = RecentlyPopular(config, *_arrays(seen), NONE)
+            np.testing.assert_array_equal(scores(model, [time]), scores(fresh, [time]))
+
+
+def test_items_that_came_later_are_counted():
+    model = RecentlyPopular(RecentlyPopularConfig(window=10), np.array([2, 5]), np.arange(2), NONE)
+    model.cover(V + 1)
+    model.observe(np.array([V + 2, V + 2]), np.array([3, 4]))
+    state, request = model.encode(histories([[]])), Request(torch.tensor([9]), torch.zeros(1, dtype=torch.int64))
+    ids, best = model.top_k(state, request, 4)
+    assert (ids.tolist(), best.tolist()) == ([[V + 2, 2, 5, 3]], [[2.0, 1.0, 1.0, 0.0]])
 
 
 def test_one_event_after_a_long_silence_does_not_wipe_the_ranking():

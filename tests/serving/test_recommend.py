@@ -11,6 +11,7 @@ import pytest
 from litestar.testing import TestClient
 from rich.console import Console
 
+from tests.reference.pages import slow_page
 from tests.serving.asking import NOW, ask, ids, post, rows
 from tests.serving.conftest import Client
 from tests.serving.projects import LARGE, STRANGE_ITEMS, Published
@@ -53,6 +54,15 @@ def test_together_as_alone(service: Service) -> None:
         (alone,) = recommend(service.release, service.histories, [query])
         assert_same(page, alone)
         assert all(0 < len(row.items) <= query.k for row in page.rows)
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_equals_a_page_made_item_by_item(service: Service, k: int) -> None:
+    for user in [*service.release.users.ids[:6], "a stranger"]:
+        (page,) = ask(service, [user], k=k)
+        assert {row.name: row.items for row in page.rows} == slow_page(
+            service.release, service.histories, Query(user, NOW, k)
+        )
 
 
 def test_index_answers_as_the_model_does(service: Service) -> None:

@@ -29,10 +29,10 @@ def test_equals_cosines_by_hand(service: Service) -> None:
     norms = np.linalg.norm(vectors[scorable], axis=1) * np.linalg.norm(vectors[item])
     cosines = dict(zip(scorable.tolist(), (vectors[scorable] @ vectors[item] / norms).tolist(), strict=True))
     del cosines[item]
-    items, scores = similar_items(release, item, 7)
+    items, scores = similar_items(release, service.histories.assortment, item, 7)
     assert items == sorted(cosines, key=lambda one: -cosines[one])[:7]
     np.testing.assert_allclose(scores, [cosines[one] for one in items], atol=1e-5)
-    everything, _ = similar_items(release, item, 1000)
+    everything, _ = similar_items(release, service.histories.assortment, item, 1000)
     assert sorted(everything) == sorted(cosines)
 
 
@@ -44,12 +44,12 @@ def test_an_item_without_a_vector_and_a_retriever_without_vectors(service: Servi
     trained[item] = False
     model = SASRec.from_tensors(release.retriever.config, release.retriever.state_dict() | {"trained": trained})
     with pytest.raises(NotFound, match="no vector in 'sasrec'"):
-        similar_items(replace(release, retriever=model), item, 3)
+        similar_items(replace(release, retriever=model), service.histories.assortment, item, 3)
     assert release.popular is not None
     with pytest.raises(BadRequest, match="has no item vectors"):
-        similar_items(replace(release, retriever=release.popular), item, 3)
+        similar_items(replace(release, retriever=release.popular), service.histories.assortment, item, 3)
     with pytest.raises(NotFound, match="check its id"):
-        find_item(release, "no such item")
+        find_item(service.histories.assortment, "no such item")
     with pytest.raises(BadRequest, match="publish a retriever"):
         print_similar(strange.workspace, "a/b", 3, False, Console())
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from upnext.base.batches import Candidates, ItemTable, Request, SequenceBatch, State
+from upnext.base.selection import Parts
 
 __all__ = ["Index", "Link", "Model", "Objective", "Ranker", "Retriever", "Store", "VectorRetriever"]
 
@@ -145,5 +146,19 @@ class Index(Protocol):
                   in rising order and the row that each may not have: a few of many need no mask.
         Returns:  rows (B, k), -1 where there are fewer, and scores (B, k), -inf there; falling order, ties by
                   the lower row.
+        """
+        ...
+
+    def search_parts(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        parts: Parts,
+        excluded: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Find the k rows with the largest dot product within each of several sets of rows: a page asks so.
+
+        Args:     parts: sets of row numbers.
+        Returns:  for each set what `search` gives with only its rows allowed.
         """
         ...

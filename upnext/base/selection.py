@@ -3,10 +3,14 @@
 Shape letters: B rows, V columns, S blocks of columns, k answers.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["BLOCK", "best_of_rows"]
+__all__ = ["BLOCK", "Parts", "best_of_parts", "best_of_rows"]
 
 BLOCK = 64
 """Columns that are looked at together; the fast way wants a width that is a multiple of it."""
@@ -40,6 +44,56 @@ def best_of_rows(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         columns = torch.cat([columns, columns.new_full((len(scores), missing), -1)], 1)
         values = torch.cat([values, values.new_full((len(scores), missing), -torch.inf)], 1)
     return columns, values
+
+
+class Parts:
+    """Sets of columns, such as the collections of a catalogue, laid out so that each can be chosen from at once.
+
+    Args:     sets: int64 columns of each set, rising; sets may overlap.
+    """
+
+    def __init__(self, sets: Sequence[NDArray[np.int64]]) -> None:
+        self.sets = sets
+        # Sets of similar sizes are looked into together: those whose numbers of blocks have the same power of two.
+        alike: dict[int, list[int]] = {}
+        for number, columns in enumerate(sets):
+            alike.setdefault((len(columns) // BLOCK).bit_length(), []).append(number)
+        self.groups = [(numbers, self._table(numbers)) for numbers in alike.values()]
+
+    def __len__(self) -> int:
+        return len(self.sets)
+
+    @property
+    def end(self) -> int:
+        """One more than the largest column."""
+        return 1 + max((int(columns[-1]) for columns in self.sets if len(columns)), default=-1)
+
+    def _table(self, numbers: Sequence[int]) -> Tensor:
+        """(n, width) int64: each set's columns, counted from 1, then zeros; the width is one of whole blocks."""
+        longest = max(len(self.sets[number]) for number in numbers)
+        table = np.zeros((len(numbers), -(-max(1, longest) // BLOCK) * BLOCK), np.int64)
+        for row, number in enumerate(numbers):
+            table[row, : len(self.sets[number])] = self.sets[number] + 1
+        return torch.from_numpy(table)
+
+
+def best_of_parts(scores: Tensor, k: int, parts: Parts) -> list[tuple[Tensor, Tensor]]:
+    """Choose the k largest of each row within each of several sets of columns, as `best_of_rows` does within all.
+
+    Args:     scores: (B, V) float32 without NaN; not changed.
+    Returns:  for each set columns (B, k) and scores (B, k), -1 and -inf where there are fewer.
+    """
+    B = len(scores)
+    from_one = torch.nn.functional.pad(scores, (1, 0), value=-torch.inf)
+    found: list[tuple[Tensor, Tensor]] = [(scores, scores)] * len(parts)
+    for numbers, table in parts.groups:
+        inside = from_one.index_select(1, table.flatten()).reshape(B * len(numbers), table.shape[1])
+        places, values = (one.reshape(B, len(numbers), k) for one in best_of_rows(inside, k))
+        columns = table.expand(B, -1, -1).gather(2, places.clamp(min=0)) - 1
+        columns = columns.masked_fill(places < 0, -1)
+        for place, number in enumerate(numbers):
+            found[number] = columns[:, place], values[:, place]
+    return found
 
 
 def _best(scores: Tensor, k: int) -> Tensor:

@@ -18,6 +18,7 @@ from upnext.base.files import replacing
 from upnext.base.ids import PADDING
 from upnext.base.schema import ITEM_ID, USER_ID
 from upnext.commands.opened import open_release, use_threads
+from upnext.serving.assortment import Assortment
 from upnext.serving.everyone import Block, recommend_everyone
 from upnext.serving.histories import Histories
 from upnext.serving.intake import check_user
@@ -36,7 +37,7 @@ def recommend_users(
         now = time.time_ns() // 1_000_000
         queries = [Query(check_user(release.users.parse(user), "--user"), now, k) for user in users]
         for page in recommend(release, histories, queries):
-            _print(release, page, as_json, console)
+            _print(histories.assortment, page, as_json, console)
 
 
 def recommend_all(
@@ -75,38 +76,38 @@ def write_all(release: Release, histories: Histories, time_ms: int, k: int, out:
     num_rows = 0
     with replacing(out) as partial, Progress(*columns, console=console) as progress:
         task = progress.add_task("users", total=len(release.users.ids))
-        with pq.ParquetWriter(partial, _table(release, None).schema) as writer:
+        with pq.ParquetWriter(partial, _table(histories.assortment, None).schema) as writer:
             for block in recommend_everyone(release, histories, time_ms, k):
-                table = _table(release, block)
+                table = _table(histories.assortment, block)
                 writer.write_table(table)
                 num_rows += table.num_rows
                 progress.advance(task, len(block.users))
     return num_rows
 
 
-def _table(release: Release, block: Block | None) -> pa.Table:
+def _table(assortment: Assortment, block: Block | None) -> pa.Table:
     """A block as a table; None gives the table without rows."""
     if block is None:
         block = Block(np.empty(0, np.int64), np.empty((0, 1), np.int64), np.empty((0, 1), np.float32))
     rows, places = np.nonzero(block.items != PADDING)
     return pa.table(
         {
-            USER_ID: release.users.externals(block.users[rows]),
+            USER_ID: assortment.release.users.externals(block.users[rows]),
             "rank": pa.array(places + 1, pa.int32()),
-            ITEM_ID: release.catalogue.vocabulary.externals(block.items[rows, places]),
+            ITEM_ID: assortment.externals(block.items[rows, places]),
             "score": pa.array(block.scores[rows, places]),
         }
     )
 
 
-def _print(release: Release, page: Page, as_json: bool, console: Console) -> None:
+def _print(assortment: Assortment, page: Page, as_json: bool, console: Console) -> None:
     if as_json:
         rows = [
             {
                 "name": row.name,
                 "reason": row.reason,
                 "items": [
-                    release.catalogue.describe(item) | {"score": score}
+                    assortment.describe(item) | {"score": score}
                     for item, score in zip(row.items, row.scores, strict=True)
                 ],
             }
@@ -115,17 +116,19 @@ def _print(release: Release, page: Page, as_json: bool, console: Console) -> Non
         console.print_json(json.dumps({"user_id": page.user_id, "is_known": page.is_known, "rows": rows}), indent=None)
         return
     for row in page.rows:
-        print_items(release, row.items, row.scores, f"{page.user_id}: {row.title} — {row.reason}", console)
+        print_items(assortment, row.items, row.scores, f"{page.user_id}: {row.title} — {row.reason}", console)
 
 
-def print_items(release: Release, items: Sequence[int], scores: Sequence[float], title: str, console: Console) -> None:
+def print_items(
+    assortment: Assortment, items: Sequence[int], scores: Sequence[float], title: str, console: Console
+) -> None:
     """Print items with their scores as a table."""
     table = Table(title=escape(title), title_justify="left")
     for column in ("item_id", "title", "genres"):
         table.add_column(column)
     table.add_column("score", justify="right")
     for item, score in zip(items, scores, strict=True):
-        shown = release.catalogue.describe(item)
+        shown = assortment.describe(item)
         cells = (str(shown["item_id"]), shown["title"], ", ".join(shown["genres"]), f"{score:.3f}")
         table.add_row(*map(escape, cells))
     console.print(table)

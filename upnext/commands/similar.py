@@ -17,12 +17,13 @@ def print_similar(
 ) -> None:
     """Print the nearest items of the current release, as a table or as one JSON object."""
     use_threads(threads)
-    with open_release(workspace) as (release, _):
-        item = find_item(release, item_id)
-        items, scores = similar_items(release, item, k)
-        described = release.catalogue.describe(item)
+    with open_release(workspace) as (release, histories):
+        assortment = histories.assortment
+        item = find_item(assortment, item_id)
+        items, scores = similar_items(release, assortment, item, k)
+        described = assortment.describe(item)
         if as_json:
-            near = [release.catalogue.describe(i) | {"score": s} for i, s in zip(items, scores, strict=True)]
+            near = [assortment.describe(i) | {"score": s} for i, s in zip(items, scores, strict=True)]
             console.print_json(json.dumps({"item": described, "release": release.name, "similar": near}), indent=None)
         else:
-            print_items(release, items, scores, f"{described['item_id']}: nearest to {described['title']}", console)
+            print_items(assortment, items, scores, f"{described['item_id']}: nearest to {described['title']}", console)

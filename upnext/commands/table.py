@@ -10,6 +10,7 @@ import polars as pl
 
 from upnext.base.ids import ExternalId
 from upnext.base.schema import ITEM_ID, TITLE, USER_ID
+from upnext.serving.assortment import Assortment
 from upnext.serving.histories import Histories
 from upnext.serving.recommend import FOR_YOU, Page, Query, follow_stream, recommend
 from upnext.serving.release import Release
@@ -37,7 +38,7 @@ def recommendations(release: Release, live_folder: Path | None, user_ids: Sequen
             row
             for begin in range(0, len(queries), _USERS_AT_ONCE)
             for page in recommend(alone, histories, queries[begin : begin + _USERS_AT_ONCE])
-            for row in _for_you(release, page)
+            for row in _for_you(histories.assortment, page)
         ]
     finally:
         if live is not None:
@@ -54,9 +55,9 @@ def recommendations(release: Release, live_folder: Path | None, user_ids: Sequen
     return frame if TITLE in release.catalogue.table.column_names else frame.drop(TITLE)
 
 
-def _for_you(release: Release, page: Page) -> Iterator[tuple[ExternalId, int, ExternalId, str, float, bool]]:
+def _for_you(assortment: Assortment, page: Page) -> Iterator[tuple[ExternalId, int, ExternalId, str, float, bool]]:
     for row in page.rows:
         if row.name == FOR_YOU:
             for rank, (item, score) in enumerate(zip(row.items, row.scores, strict=True), 1):
-                shown = release.catalogue.describe(item)
+                shown = assortment.describe(item)
                 yield page.user_id, rank, shown[ITEM_ID], shown[TITLE], score, page.is_known

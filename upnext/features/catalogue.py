@@ -71,6 +71,11 @@ class Catalogue:
             COLLECTION: row.get(COLLECTION),
         }
 
+    def columns(self, dense: int) -> dict[str, Any]:
+        """Every side column of an item, by name."""
+        row: dict[str, Any] = self.table.slice(dense - FIRST, 1).to_pylist()[0]
+        return row
+
     def save(self, folder: Path) -> None:
         """Write `items.vocabulary.arrow` and `items.arrow` into a folder."""
         self.vocabulary.save(folder / "items.vocabulary.arrow")

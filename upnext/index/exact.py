@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from upnext.base.errors import BadBatch
-from upnext.base.selection import BLOCK, best_of_rows
+from upnext.base.selection import BLOCK, Parts, best_of_parts, best_of_rows
 
 __all__ = ["ExactIndex"]
 
@@ -44,9 +44,8 @@ class ExactIndex:
         Returns:  rows (B, k), -1 where there are fewer, and scores (B, k), -inf there; falling, ties by lower row.
         Raises:   BadBatch: queries, `allowed` or `excluded` that do not fit.
         """
-        V, D = self.vectors.shape
-        if queries.ndim != 2 or queries.shape[1] != D:
-            raise BadBatch(f"queries have the shape {queries.shape}; this index holds vectors of width {D}")
+        V = len(self.vectors)
+        self._check_queries(queries)
         B = len(queries)
         if allowed is not None and allowed.shape not in ((1, V), (B, V)):
             raise BadBatch(f"allowed has the shape {allowed.shape}; give (1, {V}) or ({B}, {V})")
@@ -69,6 +68,41 @@ class ExactIndex:
             block[torch.from_numpy(numbers[first:last] - begin), torch.from_numpy(hidden[first:last])] = -torch.inf
             rows[begin:end], scores[begin:end] = best_of_rows(block, k)
         return rows.numpy(), scores.numpy()
+
+    def search_parts(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        parts: Parts,
+        excluded: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Find the k rows with the largest dot product within each of several sets; each product is computed once.
+
+        Args:     queries: (B, D); parts: sets of row numbers; excluded: as `search` has it.
+        Returns:  what `search` gives with only the rows of a set allowed, for each set.
+        Raises:   BadBatch: queries, `parts` or `excluded` that do not fit.
+        """
+        V, B = len(self.vectors), len(queries)
+        self._check_queries(queries)
+        numbers, hidden = excluded or (np.empty(0, np.int64), np.empty(0, np.int64))
+        _check_excluded(numbers, hidden, B, V)
+        if parts.end > V:
+            raise BadBatch(f"a part names the row {parts.end - 1}; this index has 0 … {V - 1}")
+        wanted = torch.from_numpy(np.ascontiguousarray(queries, np.float32))
+        step = max(1, min(_ROWS, _SCORES // max(1, len(self._padded))))
+        found: list[list[tuple[Tensor, Tensor]]] = []
+        for begin in range(0, max(1, B), step):
+            block = wanted[begin : begin + step] @ self._padded.T
+            first, last = np.searchsorted(numbers, (begin, begin + len(block)))
+            block[torch.from_numpy(numbers[first:last] - begin), torch.from_numpy(hidden[first:last])] = -torch.inf
+            found.append(best_of_parts(block, k, parts))
+        together = zip(*found, strict=True)
+        return [(torch.cat([r for r, _ in one]).numpy(), torch.cat([s for _, s in one]).numpy()) for one in together]
+
+    def _check_queries(self, queries: NDArray[np.float32]) -> None:
+        D = self.vectors.shape[1]
+        if queries.ndim != 2 or queries.shape[1] != D:
+            raise BadBatch(f"queries have the shape {queries.shape}; this index holds vectors of width {D}")
 
 
 def _inverse(mask: NDArray[np.bool_]) -> Tensor:

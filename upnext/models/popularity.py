@@ -4,6 +4,8 @@
 stream. Shape letters: B rows, V catalogue, C candidates.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
@@ -108,46 +110,105 @@ class RecentlyPopular(_Counting):
         self.view = config.view
         self._before = before
         order = np.argsort(times_ms, kind="stable")
-        self._items, self._times_ms = items[order], times_ms[order]
+        self._items, self._times_ms = items[order], times_ms[order]  # with room behind for more
+        self._size = len(order)
+        self._window = _Window(0, 0, np.zeros_like(before), before)
+
+    def __copy__(self) -> "RecentlyPopular":
+        """A model of its own: what one observes the other does not."""
+        stream = slice(0, self._size)
+        return RecentlyPopular(self.config, self._items[stream].copy(), self._times_ms[stream].copy(), self._before)
+
+    def cover(self, num_items: int) -> None:
+        """Count so many items, those without events as 0; it never counts fewer than before."""
+        if (missing := num_items - len(self._before)) > 0:
+            self._before = np.pad(self._before, (0, missing))
+            window = self._window
+            recent, older = np.pad(window.recent, (0, missing)), np.pad(window.older, (0, missing))
+            self._window = _Window(window.start, window.end, recent, older)
 
     def observe(self, items: NDArray[np.int64], times_ms: NDArray[np.int64]) -> None:
         """Add events of the stream; requests still see only what lies strictly before them."""
-        items = np.concatenate([self._items, items])
-        times_ms = np.concatenate([self._times_ms, times_ms])
+        if not len(items):
+            return
+        self.cover(int(items.max()) + 1)
         order = np.argsort(times_ms, kind="stable")
-        self._items, self._times_ms = items[order], times_ms[order]
+        items, times_ms = items[order], times_ms[order]
+        old, new = self._size, self._size + len(items)
+        if new > len(self._items):  # twice the room, so that an event costs the same however long the stream is
+            room = max(new, 2 * old) - old
+            self._items, self._times_ms = (np.pad(part[:old], (0, room)) for part in (self._items, self._times_ms))
+        places = np.searchsorted(self._times_ms[:old], times_ms, side="right")
+        self._size = new
+        if places[0] == old:
+            self._items[old:new], self._times_ms[old:new] = items, times_ms
+            return
+        first = int(places[0])  # late events: what lies after the first of them moves
+        self._items[first:new] = np.insert(self._items[first:old], places - first, items)
+        self._times_ms[first:new] = np.insert(self._times_ms[first:old], places - first, times_ms)
+        self._window = self._window.with_late(items, places)
 
     def _scores(self, state: State, request: Request) -> Tensor:
-        times = request.time_ms.cpu().numpy()
-        ends = np.searchsorted(self._times_ms, times, side="left")
-        last = self._times_ms[np.maximum(ends - 1, 0)] if len(self._times_ms) else np.zeros_like(times)
-        starts = np.where(ends > 0, np.searchsorted(self._times_ms, last - self.config.window, side="right"), 0)
-        scores = np.zeros((len(times), len(self._before)), np.float32)
-        # Requests in time order share their windows: counts change only where the window moves.
-        recent, older = np.zeros_like(self._before), self._before.copy()
-        low = high = 0
+        times, stream = request.time_ms.cpu().numpy(), self._times_ms[: self._size]
+        ends = np.searchsorted(stream, times, side="left")
+        last = stream[np.maximum(ends - 1, 0)] if len(stream) else np.zeros_like(times)
+        starts = np.where(ends > 0, np.searchsorted(stream, last - self.config.window, side="right"), 0)
+        scores = np.empty((len(times), len(self._before)), np.float32)
+        # Requests in time order share their windows, also with the call before: counts change where the window moves.
         for row in np.argsort(ends, kind="stable"):
-            start, end = int(starts[row]), int(ends[row])
-            left = self._count(low, start)
-            recent += self._count(high, end) - left
-            older += left
-            low, high = start, end
-            scores[row] = recent + older / (older.max() + 1)
+            self._move(int(starts[row]), int(ends[row]))
+            scores[row] = self._window.scores
         return torch.from_numpy(scores)
 
+    def _move(self, start: int, end: int) -> None:
+        window = self._window
+        if (start, end) != (window.start, window.end):
+            left = self._count(window.start, start)
+            recent = window.recent + self._count(window.end, end) - left
+            self._window = _Window(start, end, recent, window.older + left)
+
     def _count(self, start: int, end: int) -> NDArray[np.int64]:
+        """How often each item comes in a part of the stream; backwards it counts below zero."""
+        if end < start:
+            return -self._count(end, start)
         return np.bincount(self._items[start:end], minlength=len(self._before))
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint holds: the stream's last window, and how often each item came before it."""
-        start = int(np.searchsorted(self._times_ms, self._times_ms[-1:] - self.config.window, side="right").sum())
+        items, times_ms = self._items[: self._size], self._times_ms[: self._size]
+        start = int(np.searchsorted(times_ms, times_ms[-1:] - self.config.window, side="right").sum())
         return {
             "before": torch.from_numpy(self._before + self._count(0, start)),
-            "items": torch.from_numpy(self._items[start:]),
-            "times_ms": torch.from_numpy(self._times_ms[start:]),
+            "items": torch.from_numpy(items[start:]),
+            "times_ms": torch.from_numpy(times_ms[start:]),
         }
 
     @classmethod
     def from_tensors(cls, config: RecentlyPopularConfig, tensors: dict[str, Tensor]) -> "RecentlyPopular":
         """Rebuild a model from `tensors()`."""
         return cls(config, *(tensors[name].numpy() for name in ("items", "times_ms", "before")))
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The events [start, end) of a stream, and counts per item (V,): inside it, and before it."""
+
+    start: int
+    end: int
+    recent: NDArray[np.int64]
+    older: NDArray[np.int64]
+
+    @cached_property
+    def scores(self) -> NDArray[np.float32]:
+        """(V,) float32: events in the window; the share of earlier ones decides between equal counts."""
+        scores: NDArray[np.float32] = (self.recent + self.older / (self.older.max() + 1)).astype(np.float32)
+        return scores
+
+    def with_late(self, items: NDArray[np.int64], places: NDArray[np.int64]) -> "_Window":
+        """The same window of a stream into which events were inserted at rising places."""
+        num_left = int(np.searchsorted(places, self.start))
+        num_inside = int(np.searchsorted(places, self.end)) - num_left
+        older, recent = self.older.copy(), self.recent.copy()
+        np.add.at(older, items[:num_left], 1)
+        np.add.at(recent, items[num_left : num_left + num_inside], 1)
+        return _Window(self.start + num_left, self.end + num_left + num_inside, recent, older)

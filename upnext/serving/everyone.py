@@ -4,13 +4,14 @@ The same retrieval as for a page, without the rest of the page. Shape letters: B
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from upnext.base.ids import FIRST
+from upnext.models.popularity import RecentlyPopular
 from upnext.serving.histories import Histories
 from upnext.serving.release import Release
 from upnext.serving.retrieve import best_items, encode, hidden_items, make_request
@@ -36,13 +37,17 @@ def recommend_everyone(release: Release, histories: Histories, time_ms: int, k: 
 
     Scores of one user agree up to rounding: products are summed in another order when more users stand together.
     """
-    allowed = release.can_retrieve()[None].copy()
-    allowed[:, :FIRST] = False
+    assortment = histories.assortment
+    release = replace(release, index=None if release.index is None else assortment.index)
+    if isinstance(release.retriever, RecentlyPopular):
+        release.retriever.cover(len(assortment))
+    num_scored = assortment.num_scored
+    allowed = (assortment.is_shown & assortment.can_retrieve)[None, :num_scored]
     for begin in range(0, len(release.users.ids), _USERS):
         users, ids = release.users.dense_ids[begin : begin + _USERS], release.users.ids[begin : begin + _USERS]
-        pasts = histories.read_many(ids).before(np.array(time_ms))
+        pasts = histories.read_many(ids).before(np.array(time_ms)).below(num_scored)
         request = make_request(release, np.full(len(users), time_ms), users)
         with torch.inference_mode():
-            state = encode(release.retriever, pasts, _TOKENS)
+            state = encode(release.retriever, pasts.below(len(release.catalogue)), _TOKENS)
             items, scores = best_items(release, state, request, k, allowed, hidden_items(release, pasts))
         yield Block(users, items, scores)

@@ -18,7 +18,9 @@ from upnext.base.batches import CORE, Events, FlatColumn
 from upnext.base.ids import ExternalId, stable_hash
 from upnext.base.protocols import Store
 from upnext.base.schema import Schema, context_column, feedback_column
+from upnext.serving.assortment import Assortment
 from upnext.serving.pasts import Pasts
+from upnext.serving.records import load_records
 from upnext.serving.release import Release
 
 __all__ = ["Histories", "LiveEvent", "belongs_to", "history_key", "pack_history"]
@@ -100,6 +102,8 @@ class Histories:
     def __init__(self, release: Release, live: Store | None) -> None:
         self.release = release
         self.live = live
+        self.assortment = Assortment(release, {} if live is None else load_records(live))
+        """The items there are. A service replaces it; items keep their numbers then."""
 
     def read(self, user_ids: Sequence[ExternalId]) -> list[tuple[Events, NDArray[np.bool_]]]:
         """Each user's events in time order, and (N,) bool: which of them were posted since the release."""
@@ -160,7 +164,7 @@ class Histories:
 
     def as_events(self, posted: list[LiveEvent]) -> Events:
         """Posted events as arrays, with the views of the schema."""
-        schema, catalogue = self.release.schema, self.release.catalogue
+        schema, assortment = self.release.schema, self.assortment
         columns = {feedback_column(name): _column([e.feedback.get(name) for e in posted]) for name in schema.feedback}
         for name in schema.contexts:
             values = [event.context.get(name) for event in posted]
@@ -169,7 +173,7 @@ class Histories:
             columns[context_column(name)] = _column(codes, np.float32 if vocabulary is None else np.int64)
         steps = np.arange(len(posted))
         return Events(
-            item=np.array([catalogue.vocabulary.dense(event.item_id) for event in posted], np.int64),
+            item=np.array([assortment.dense(event.item_id) for event in posted], np.int64),
             item_hash=np.array([stable_hash(event.item_id) for event in posted], np.int64),
             time_ms=np.array([event.time_ms for event in posted], np.int64),
             order=steps,

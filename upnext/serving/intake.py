@@ -12,6 +12,7 @@ from upnext.base.errors import BadRequest, NotFound
 from upnext.base.ids import FIRST, UNKNOWN, ExternalId
 from upnext.base.protocols import Store
 from upnext.base.schema import FeedbackKind
+from upnext.serving.assortment import Assortment
 from upnext.serving.batching import BatchingThread
 from upnext.serving.histories import LiveEvent, new_event_id
 from upnext.serving.release import Release
@@ -87,8 +88,8 @@ def _check_integer(value: int, where: str) -> None:
         raise BadRequest(f"{where} is {shown(value)}; integers have at most 64 bits: give a smaller one")
 
 
-def check_event(posted: PostedEvent, release: Release, where: str) -> LiveEvent:
-    """Check one event against the release's catalogue and schema.
+def check_event(posted: PostedEvent, assortment: Assortment, where: str) -> LiveEvent:
+    """Check one event against the items there are and the release's schema.
 
     Args:     where: its place in the body, such as `events[0]`.
     Raises:   NotFound: an unknown item. BadRequest: anything else, naming the field, its value, what is allowed.
@@ -100,12 +101,13 @@ def check_event(posted: PostedEvent, release: Release, where: str) -> LiveEvent:
     for name, text in (("event_id", posted.event_id), ("request_id", posted.request_id)):
         _check_text(text or "", f"{where}.{name}")
     # An integer may come as its digits: JSON numbers of 64 bits do not survive every client.
+    release = assortment.release
     items = release.catalogue.vocabulary
     item_id = items.parse(posted.item_id) if isinstance(posted.item_id, str) else posted.item_id
-    if items.dense(item_id) == UNKNOWN:
+    if assortment.dense(item_id) == UNKNOWN:
         kind = "integers" if items.is_integer else "strings"
         raise NotFound(
-            f"{where}.item_id {shown(posted.item_id)} is not in the catalogue of {len(release.catalogue) - FIRST:,}"
+            f"{where}.item_id {shown(posted.item_id)} is not in the catalogue of {len(assortment) - FIRST:,}"
             f" items; its ids are {kind}, and GET /v1/items/{{item_id}} tells which exist"
         )
     now = time.time_ns() // 1_000_000

@@ -57,6 +57,10 @@ class Pasts:
         moments = np.broadcast_to(time_ms, len(self))
         return self.where((self.events.time_ms < np.repeat(moments, self.lengths)) & (self.events.item >= FIRST))
 
+    def below(self, num_items: int) -> "Pasts":
+        """Keep events of the items that a model of so many knows."""
+        return self.where(self.events.item < num_items)
+
     def without_columns(self) -> "Pasts":
         """Drop contexts and feedback."""
         return replace(self, events=self.events.without_columns())

@@ -6,25 +6,32 @@
 Batch-first: one request is a batch of one. Shape letters: B queries, V catalogue, k answers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from upnext.base.batches import Request, State
-from upnext.base.ids import FIRST, PADDING, ExternalId
+from upnext.base.batches import Request
+from upnext.base.ids import FIRST, ExternalId
 from upnext.base.views import ALL
+from upnext.models.build import AnyModel
 from upnext.models.popularity import RecentlyPopular
+from upnext.serving.assortment import Assortment
 from upnext.serving.histories import Histories, LiveEvent
 from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
-from upnext.serving.retrieve import best_items, encode, hidden_items, make_request
+from upnext.serving.retrieve import best_of_each, encode, hidden_items, make_request
 
 __all__ = ["Page", "Query", "Row", "follow_stream", "recommend"]
 
-FOR_YOU, POPULAR = "for-you", "popular"
+FOR_YOU, POPULAR, NEW = "for-you", "popular", "new"
+
+Best: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""The best items of B users, (B, k), and their scores."""
 
 
 @dataclass(frozen=True)
@@ -60,26 +67,29 @@ class Page:
 def recommend(release: Release, histories: Histories, queries: Sequence[Query]) -> list[Page]:
     """Answer queries.
 
-    Returns:  a page per query: the user's own row, what is popular now, then a row per collection.
+    Returns:  a page per query: the user's own row, what is popular now, what is new, then a row per collection.
     """
     times = np.array([query.time_ms for query in queries], np.int64)
     pasts = Pasts.join([events for events, _ in histories.read([query.user_id for query in queries])]).before(times)
+    assortment = histories.assortment  # after the histories: it holds every item that is in them
     users = np.array([release.users.dense(query.user_id) for query in queries], np.int64)
     request = make_request(release, times, users, [query.context or {} for query in queries])
-    allowed = np.ones((len(queries), len(release.catalogue)), bool)
-    allowed[:, :FIRST] = False
-    allowed[hidden_items(release, pasts)] = False
+    hidden = hidden_items(release, pasts)
+    # Rows are retrieved together and arranged in order. Of a collection the rows "For you" and "Popular now" may take
+    # k items each, and other collections none.
+    wanted = 3 * max(query.k for query in queries)
     with torch.inference_mode():
-        state = encode(release.retriever, pasts)
-        names, masks = _row_masks(release)
-        k = max(query.k for query in queries)
-        # Rows are retrieved together and arranged in order: each asks for enough to lose what came before it.
-        wanted = min(k * (len(names) + 1), len(release.catalogue))
-        items, scores = _rows(release, state, request, wanted, allowed, masks)
-        popular = _popular(release, pasts, request, 2 * k, allowed)
+        known = pasts.below(len(release.catalogue))
+        state = encode(release.retriever, known)
+        index = None if release.index is None else assortment.index
+        _cover(release.retriever, assortment)
+        names, parts = assortment.rows
+        best = best_of_each(release.retriever, index, state, request, wanted, parts, hidden)
+        popular = _popular(release.popular, assortment, known, request, wanted, hidden)
     counts = pasts.in_view(release.view).lengths
+    unseen = _unseen(assortment, hidden, len(queries), wanted)
     return [
-        _page(release, query, int(counts[number]), names, items[number], scores[number], popular[number])
+        _page(release, query, int(counts[number]), _Found(number, names, best, popular, unseen[number]))
         for number, query in enumerate(queries)
     ]
 
@@ -93,66 +103,77 @@ def follow_stream(release: Release, histories: Histories, posted: list[LiveEvent
             model.observe(chosen.item, chosen.time_ms)
 
 
-def _row_masks(release: Release) -> tuple[list[str], NDArray[np.bool_]]:
-    """The retriever's rows: everything, then each collection; (R, V) bool of what belongs to each."""
-    scorable = release.can_retrieve()
-    collections = release.catalogue.collections
-    return [FOR_YOU, *collections], np.stack([scorable, *(mask & scorable for mask in collections.values())])
-
-
-def _rows(
-    release: Release, state: State, request: Request, k: int, allowed: NDArray[np.bool_], masks: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The best k items per query and row: ids and scores (B, R, k)."""
-    B, R = len(allowed), len(masks)
-    per_row = (allowed[:, None] & masks).reshape(B * R, -1)
-    repeated = torch.arange(B).repeat_interleave(R)
-    items, scores = best_items(release, state.take(repeated), request.take(repeated), k, per_row)
-    return items.reshape(B, R, k), scores.reshape(B, R, k)
-
-
 def _popular(
-    release: Release, pasts: Pasts, request: Request, k: int, allowed: NDArray[np.bool_]
-) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]] | list[None]:
-    if release.popular is None:
-        return [None] * len(pasts)
-    state = encode(release.popular, pasts)
-    items, scores = release.popular.top_k(state, request, k, torch.from_numpy(allowed))
-    return list(zip(items.numpy(), scores.numpy(), strict=True))
+    model: AnyModel | None,
+    assortment: Assortment,
+    pasts: Pasts,
+    request: Request,
+    k: int,
+    hidden: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> Best | None:
+    if model is None:
+        return None
+    parts = assortment.everything if _cover(model, assortment) else assortment.catalogue
+    (best,) = best_of_each(model, None, encode(model, pasts), request, k, parts, hidden)
+    return best
 
 
-def _page(
-    release: Release,
-    query: Query,
-    count: int,
-    names: Sequence[str],
-    items: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    popular: tuple[NDArray[np.int64], NDArray[np.float32]] | None,
-) -> Page:
+def _cover(model: AnyModel, assortment: Assortment) -> bool:
+    """Whether a model knows items that came after it was made: those that count the stream do."""
+    if isinstance(model, RecentlyPopular):
+        model.cover(len(assortment))
+        return True
+    return False
+
+
+def _unseen(
+    assortment: Assortment, hidden: tuple[NDArray[np.int64], NDArray[np.int64]], num_queries: int, k: int
+) -> list[list[tuple[int, int]]]:
+    """For each query the latest items that no model can score yet: dense ids, and when each was added."""
+    if not assortment.unscored:
+        return [[]] * num_queries
+    pairs = set(zip(hidden[0].tolist(), hidden[1].tolist(), strict=True))
+    return [
+        list(islice((one for one in assortment.unscored if (number, one[0]) not in pairs), k))
+        for number in range(num_queries)
+    ]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was found for the query of a number: the retriever's rows with their names, what is popular, what is new."""
+
+    number: int
+    names: list[str]
+    best: list[Best]
+    popular: Best | None
+    unseen: list[tuple[int, int]]
+
+
+def _page(release: Release, query: Query, count: int, found: _Found) -> Page:
     retriever = release.settings.retriever
     chosen = f"Ranked by {retriever} from {count} event{'' if count == 1 else 's'}"
     reason = chosen if count else f"Nothing known yet: what {retriever} expects of a new visitor"
     shown: set[int] = set()
-    rows = [_row(names[0], "For you", reason, items[0], scores[0], query.k, shown)]
-    if popular is not None:
+
+    def row(name: str, title: str, why: str, best: Best) -> Row:
+        pairs = zip(best[0][found.number].tolist(), best[1][found.number].tolist(), strict=True)
+        return _row(name, title, why, pairs, query.k, shown)
+
+    rows = [row(FOR_YOU, "For you", reason, found.best[0])]
+    if found.popular is not None:
         lately = isinstance(release.popular, RecentlyPopular)
         title, why = ("Popular now", "Most chosen lately") if lately else ("Popular", "Most chosen of all")
-        rows.append(_row(POPULAR, title, why, *popular, query.k, shown))
-    for number, name in enumerate(names[1:], 1):
-        rows.append(_row(name, name, "Ranked for you", items[number], scores[number], query.k, shown))
-    return Page(query.user_id, count > 0, [row for row in rows if row.items])
+        rows.append(row(POPULAR, title, why, found.popular))
+    why = f"Added lately: {retriever} cannot rank them yet"
+    rows.append(_row(NEW, "New", why, ((item, float(added)) for item, added in found.unseen), query.k, shown))
+    collections = zip(found.names[1:], found.best[1:], strict=True)
+    rows += [row(name, name, "Ranked for you", best) for name, best in collections]
+    return Page(query.user_id, count > 0, [one for one in rows if one.items])
 
 
-def _row(
-    name: str,
-    title: str,
-    reason: str,
-    items: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    k: int,
-    shown: set[int],
-) -> Row:
-    fresh = [(int(i), float(s)) for i, s in zip(items, scores, strict=True) if i != PADDING and int(i) not in shown][:k]
+def _row(name: str, title: str, reason: str, best: Iterable[tuple[int, float]], k: int, shown: set[int]) -> Row:
+    """The first k that are on no row yet; a negative item stands for none."""
+    fresh = list(islice(((item, score) for item, score in best if item >= FIRST and item not in shown), k))
     shown.update(item for item, _ in fresh)
     return Row(name, title, reason, [item for item, _ in fresh], [score for _, score in fresh])

@@ -4,7 +4,7 @@ Shape letters: B users, V catalogue, k answers.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from upnext.base.batches import Column, Request, State
 from upnext.base.ids import PADDING
-from upnext.base.protocols import VectorRetriever
+from upnext.base.protocols import Index, VectorRetriever
+from upnext.base.selection import Parts, best_of_parts
 from upnext.base.views import ALL
 from upnext.models.build import AnyModel
 from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
 
-__all__ = ["best_items", "encode", "hidden_items", "make_request"]
+__all__ = ["best_items", "best_of_each", "encode", "hidden_items", "make_request"]
 
 _SCORES = 1 << 24
 """Models without an index score so many pairs of user and item at a time."""
@@ -75,6 +76,34 @@ def hidden_items(release: Release, pasts: Pasts) -> tuple[NDArray[np.int64], NDA
     if settings.hide is not None:
         is_hidden |= release.schema.select(settings.hide, events.columns)
     return pasts.user[is_hidden], events.item[is_hidden]
+
+
+def best_of_each(
+    model: AnyModel,
+    index: Index | None,
+    state: State,
+    request: Request,
+    k: int,
+    parts: Parts,
+    hidden: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """The k items of each part that a model scores best for each user; the catalogue is scored once.
+
+    Args:     index: holds the model's item vectors; None to ask the model. parts: sets of dense ids. hidden: pairs of
+              user number, rising, and dense id.
+    Returns:  for each part dense ids (B, k) and scores (B, k), falling, ties by the lower id; -1 and -inf where there
+              are fewer.
+    """
+    known = hidden[1] < parts.end
+    numbers, ids = hidden[0][known], hidden[1][known]
+    if index is not None:
+        # A cast, because to look for a protocol's methods takes longer than to rank ten collections.
+        queries = cast("VectorRetriever", model).query_vectors(state, request)
+        return index.search_parts(queries.numpy(), k, parts, (numbers, ids))
+    scores = model.score(state, request, torch.arange(parts.end)[None])
+    scores[torch.from_numpy(numbers), torch.from_numpy(ids)] = -torch.inf
+    best = best_of_parts(scores, k, parts)
+    return [(items.numpy(), values.numpy()) for items, values in best]
 
 
 def best_items(

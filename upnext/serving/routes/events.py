@@ -29,6 +29,9 @@ async def events(request: AnyRequest) -> dict[str, Any]:
         raise BadRequest(f"the body is not JSON: {error}; post {_EXAMPLE}") from None
     if not 1 <= len(body.events) <= _MAX_EVENTS:
         raise BadRequest(f"the body has {len(body.events)} events; post 1 to {_MAX_EVENTS} at a time")
-    checked = [check_event(event, service.release, f"events[{number}]") for number, event in enumerate(body.events)]
+    checked = [
+        check_event(event, service.histories.assortment, f"events[{number}]")
+        for number, event in enumerate(body.events)
+    ]
     await service.accept(checked)
     return {"accepted": len(checked), "event_ids": [event.event_id for event in checked]}

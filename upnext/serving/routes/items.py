@@ -20,13 +20,14 @@ async def item(
     k: Annotated[int, QueryParameter(ge=1, le=MAX_K, description="with /similar: how many items")] = 20,
 ) -> dict[str, Any]:
     """One item of the catalogue; where the path goes on with /similar, the items whose vectors are nearest to its."""
-    release = service_of(request).release
+    service = service_of(request)
+    release, assortment = service.release, service.histories.assortment
     asks_for_similar = raw_path(request).removesuffix("/").endswith(_SIMILAR)
-    dense = find_item(release, id_in_path(request, "/v1/items/", _SIMILAR if asks_for_similar else ""))
-    described = release.catalogue.describe(dense)
+    dense = find_item(assortment, id_in_path(request, "/v1/items/", _SIMILAR if asks_for_similar else ""))
+    described = assortment.describe(dense)
     if not asks_for_similar:
-        return described | {"has_similar": has_vector(release, dense)}
+        return described | {"has_similar": has_vector(assortment, dense)}
     # The first call makes unit vectors of the whole catalogue; other requests need not wait for it.
-    items, scores = await asyncio.to_thread(similar_items, release, dense, k)
-    near = [release.catalogue.describe(one) | {"score": score} for one, score in zip(items, scores, strict=True)]
+    items, scores = await asyncio.to_thread(similar_items, release, assortment, dense, k)
+    near = [assortment.describe(one) | {"score": score} for one, score in zip(items, scores, strict=True)]
     return {"item": described, "release": release.name, "similar": near}

@@ -44,7 +44,7 @@ async def recommendations(
                 "reason": row.reason,
                 "request_id": f"{request_id}-{number}",
                 "items": [
-                    release.catalogue.describe(item) | {"score": score, "position": position}
+                    service.histories.assortment.describe(item) | {"score": score, "position": position}
                     for position, (item, score) in enumerate(zip(row.items, row.scores, strict=True))
                 ],
             }

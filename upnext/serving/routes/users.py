@@ -42,7 +42,7 @@ async def history(request: AnyRequest, limit: Annotated[int, QueryParameter(ge=1
         "num_events": len(rows),
         "events": [
             {
-                "item": release.catalogue.describe(int(past.item[row])),
+                "item": service.histories.assortment.describe(int(past.item[row])),
                 "time_ms": int(past.time_ms[row]),
                 "feedback": {
                     name: round(float(past.columns[feedback_column(name)].values[row]), 4)

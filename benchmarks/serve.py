@@ -1,0 +1,227 @@
+"""How long a page takes while a server is under load: percentiles over a minute of requests, events among them.
+
+    python benchmarks/serve.py --folder runs/serve
+
+A synthetic release (a SASRec with random weights, random histories, a row per collection) is made once in the folder.
+A real server runs on one processor core, the clients on another. Requests are sent at their own moments, whether or
+not earlier ones have been answered, and a page's time counts from the moment at which it was meant to be sent, so
+that waiting counts. Every page encodes its user's history anew. Rows go to docs/results/serving.json.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
+
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from record import commit, machine
+from served import Served
+from synthetic import ReleaseSize, write_release
+
+from upnext.base.artifacts import Workspace
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results" / "serving.json"
+PERCENTILES = (50, 90, 99, 100)
+
+
+def main() -> None:
+    """Make the release if need be, measure, and write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs/serve"), help="where the release lies")
+    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--items", type=int, default=50_000)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--mean-length", type=int, default=150, help="mean length of a history (geometric)")
+    parser.add_argument("--max-length", type=int, default=200, help="the longest history that the model reads")
+    parser.add_argument("--collections", type=int, default=10)
+    parser.add_argument("-k", type=int, default=20)
+    parser.add_argument("--rate", type=float, default=50, help="pages per second")
+    parser.add_argument("--event-rate", type=float, default=5, help="posts per second, of one event each")
+    parser.add_argument("--warm-up", type=float, default=5, help="seconds that do not count")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    names = ("users", "items", "width", "mean_length", "max_length", "layers", "collections")
+    size = ReleaseSize(**{name: getattr(arguments, name) for name in names}, max_stored=2 * arguments.max_length)
+    workspace = Workspace(arguments.folder)
+    artifact = workspace.ensure("release", "release", asdict(size), [], lambda draft: write_release(draft, size))
+    load_before = os.getloadavg()[0]
+    cores = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as folder:
+        lent = Path(folder)  # the live store of each run is a new one
+        (lent / "artifacts").symlink_to((arguments.folder / "artifacts").resolve())
+        (lent / "current").mkdir()
+        (lent / "current" / "release").write_text(artifact.name)
+        with Served(lent, cores[0]) as server:
+            os.sched_setaffinity(0, {cores[-1]})
+            load = Load(server, arguments)
+            asyncio.run(load.run())
+            load.cpu_s += server.cpu_s()
+    rows = as_rows(arguments, load, load_before)
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    arguments.results.write_text(json.dumps(rows, indent=1) + "\n")
+    for row in rows:
+        print(f"{row['variant']:28} {row['metric']:12} {row['value']:g}")
+
+
+class Connection:
+    """One connection that is kept open: HTTP 1.1, as little of it as a client needs."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._used = time.perf_counter()
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """Send a request and wait for the answer: status and body."""
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        self._writer.write(head.encode() + b"\r\n\r\n" + body)
+        lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+        length = next(int(line.removeprefix("content-length:")) for line in lines if line.startswith("content-length:"))
+        answer = await self._reader.readexactly(length)
+        self._used = time.perf_counter()
+        return int(lines[0].split()[1]), answer
+
+    def is_fresh(self) -> bool:
+        """Whether the server still has it open: it closes what was idle for five seconds."""
+        return time.perf_counter() - self._used < 4
+
+    def close(self) -> None:
+        """Hang up."""
+        self._writer.close()
+
+
+@dataclass
+class Load:
+    """Pages and posts at random moments (Poisson), until the time is over."""
+
+    server: Served
+    settings: argparse.Namespace
+    page_ms: list[float] = field(default_factory=list)
+    server_ms: list[float] = field(default_factory=list)
+    post_ms: list[float] = field(default_factory=list)
+    late_ms: list[float] = field(default_factory=list)
+    """How much later than meant a request was really sent: what the client itself adds."""
+
+    cpu_s: float = 0.0
+    """How long the server kept a processor busy after the warm-up."""
+
+    async def run(self) -> None:
+        """Send everything, and wait for the last answer."""
+        self._free: list[Connection] = []
+        generator = np.random.default_rng(0)
+        whole = self.settings.warm_up + self.settings.seconds
+        self._begin = time.perf_counter() + 0.2
+        arrivals = []
+        for rate, send in ((self.settings.rate, self._page), (self.settings.event_rate, self._post)):
+            moments = np.cumsum(generator.exponential(1 / rate, int(2 * rate * whole) + 10)) if rate else np.empty(0)
+            users = generator.integers(self.settings.users, size=len(moments))
+            arrivals += [(float(at), send, int(user)) for at, user in zip(moments, users, strict=True) if at < whole]
+        tasks = [asyncio.create_task(self._start_counting())]
+        for at, send, user in sorted(arrivals, key=lambda one: one[0]):
+            await asyncio.sleep(max(0.0, self._begin + at - time.perf_counter()))
+            tasks.append(asyncio.create_task(send(at, user)))
+        await asyncio.gather(*tasks)
+        for connection in self._free:
+            connection.close()
+
+    async def _start_counting(self) -> None:
+        await asyncio.sleep(self._begin + self.settings.warm_up - time.perf_counter())
+        self.cpu_s -= self.server.cpu_s()
+
+    async def _ask(self, at: float, method: str, path: str, status: int, body: bytes = b"") -> tuple[float, bytes]:
+        """The milliseconds since the moment at which it was meant to be sent, and the answer."""
+        if at >= self.settings.warm_up:
+            self.late_ms.append((time.perf_counter() - self._begin - at) * 1000)
+        while self._free and not self._free[-1].is_fresh():
+            self._free.pop().close()
+        connection = self._free.pop() if self._free else await self._connect()
+        found, answer = await connection.ask(method, path, body)
+        took_ms = (time.perf_counter() - self._begin - at) * 1000
+        self._free.append(connection)
+        assert found == status, answer
+        return took_ms, answer
+
+    async def _connect(self) -> Connection:
+        return Connection(*await asyncio.open_connection(self.server.host, self.server.port, limit=1 << 22))
+
+    async def _page(self, at: float, user: int) -> None:
+        path = f"/v1/recommendations?user_id=user-{user}&k={self.settings.k}"
+        took_ms, answer = await self._ask(at, "GET", path, 200)
+        if at >= self.settings.warm_up:
+            page = json.loads(answer)
+            assert len(page["rows"]) == 2 + self.settings.collections, len(page["rows"])
+            assert all(len(row["items"]) == self.settings.k for row in page["rows"])
+            self.page_ms.append(took_ms)
+            self.server_ms.append(page["latency_ms"])
+
+    async def _post(self, at: float, user: int) -> None:
+        event = {"user_id": f"user-{user}", "item_id": user % self.settings.items, "feedback": {"played": 1.0}}
+        took_ms, _ = await self._ask(at, "POST", "/v1/events", 201, json.dumps({"events": [event]}).encode())
+        if at >= self.settings.warm_up:
+            self.post_ms.append(took_ms)
+
+
+def as_rows(arguments: argparse.Namespace, load: Load, load_before: float) -> list[dict[str, Any]]:
+    """A row per percentile of what the clients saw, what the server said, and how late the clients were."""
+    settings = {key: value for key, value in vars(arguments).items() if not isinstance(value, Path)}
+    known = {
+        "benchmark": "serving",
+        "dataset": f"synthetic, {arguments.items:,} items, {arguments.users:,} users",
+        "protocol": f"{arguments.rate:g} pages and {arguments.event_rate:g} posted events a second, Poisson, for"
+        f" {arguments.seconds:g} s after a warm-up; {arguments.k} items in each of {2 + arguments.collections} rows;"
+        f" from the moment a request was meant to be sent; server on one core, clients on another; the machine's load"
+        f" was {load_before:.1f} before",
+        "model": "sasrec",
+        "settings": settings,
+        "k": None,
+        "low": None,
+        "high": None,
+        "seeds": 1,
+        "minutes": None,
+        "command": "python benchmarks/serve.py" + _changed(arguments),
+        "commit": commit(),
+        "machine": machine("1 core for the server", packages=("torch", "uvicorn", "litestar")),
+    }
+    figures = [
+        ("page, seen by the client", load.page_ms),
+        ("page, inside the server", load.server_ms),
+        ("post, seen by the client", load.post_ms),
+        ("how late the client sent", load.late_ms),
+    ]
+    cpu_ms = known | {
+        "variant": "page and its share of the posts, inside the server",
+        "metric": "cpu_ms",
+        "value": round(1000 * load.cpu_s / len(load.page_ms), 2),
+    }
+    return [cpu_ms] + [
+        known | {"variant": variant, "metric": metric, "value": value}
+        for variant, some in figures
+        if some
+        for metric, value in [
+            *((_name(p), round(float(np.percentile(some, p)), 2)) for p in PERCENTILES),
+            ("requests", float(len(some))),
+        ]
+    ]
+
+
+def _name(percentile: int) -> str:
+    return "max_ms" if percentile == 100 else f"p{percentile}_ms"
+
+
+def _changed(arguments: argparse.Namespace) -> str:
+    """The options that say how large and how fast."""
+    shown = ("items", "users", "rate", "event_rate", "seconds")
+    return "".join(f" --{name.replace('_', '-')} {getattr(arguments, name):g}" for name in shown)
+
+
+if __name__ == "__main__":
+    main()
