@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from client import Connection
 from record import commit, machine
 from served import Served
 from synthetic import ReleaseSize, write_release
@@ -73,32 +74,6 @@ def main() -> None:
         print(f"{row['variant']:28} {row['metric']:12} {row['value']:g}")
 
 
-class Connection:
-    """One connection that is kept open: HTTP 1.1, as little of it as a client needs."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-        self._used = time.perf_counter()
-
-    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        """Send a request and wait for the answer: status and body."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        self._writer.write(head.encode() + b"\r\n\r\n" + body)
-        lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
-        length = next(int(line.removeprefix("content-length:")) for line in lines if line.startswith("content-length:"))
-        answer = await self._reader.readexactly(length)
-        self._used = time.perf_counter()
-        return int(lines[0].split()[1]), answer
-
-    def is_fresh(self) -> bool:
-        """Whether the server still has it open: it closes what was idle for five seconds."""
-        return time.perf_counter() - self._used < 4
-
-    def close(self) -> None:
-        """Hang up."""
-        self._writer.close()
-
-
 @dataclass
 class Load:
     """Pages and posts at random moments (Poisson), until the time is over."""
@@ -143,15 +118,12 @@ class Load:
             self.late_ms.append((time.perf_counter() - self._begin - at) * 1000)
         while self._free and not self._free[-1].is_fresh():
             self._free.pop().close()
-        connection = self._free.pop() if self._free else await self._connect()
+        connection = self._free.pop() if self._free else await Connection.open(self.server.host, self.server.port)
         found, answer = await connection.ask(method, path, body)
         took_ms = (time.perf_counter() - self._begin - at) * 1000
         self._free.append(connection)
         assert found == status, answer
         return took_ms, answer
-
-    async def _connect(self) -> Connection:
-        return Connection(*await asyncio.open_connection(self.server.host, self.server.port, limit=1 << 22))
 
     async def _page(self, at: float, user: int) -> None:
         path = f"/v1/recommendations?user_id=user-{user}&k={self.settings.k}"

@@ -16,7 +16,8 @@ __all__ = ["Served"]
 
 # One process imports everything and creates no thread; from it a server is forked in a moment.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["served"])
+# The name of this module would not do: this folder is not on that process's path.
+_CONTEXT.set_forkserver_preload(["upnext.pipeline.serve"])
 
 
 def _serve(workspace: Path, core: int | None, announce: Connection) -> None:
@@ -32,6 +33,7 @@ class Served:
     """
 
     def __init__(self, workspace: Path, core: int | None = None) -> None:
+        self._killed = False
         announced, announce = _CONTEXT.Pipe(duplex=False)
         self._process = _CONTEXT.Process(target=_serve, args=(workspace, core, announce), daemon=True)
         self._process.start()
@@ -49,10 +51,12 @@ class Served:
 
     def kill(self) -> None:
         """End it as a power cut would: no handler runs."""
-        assert self._process.pid is not None
-        os.kill(self._process.pid, signal.SIGKILL)
-        self._process.join()
-        self._process.close()
+        if not self._killed:
+            self._killed = True
+            assert self._process.pid is not None
+            os.kill(self._process.pid, signal.SIGKILL)
+            self._process.join()
+            self._process.close()
 
     def __enter__(self) -> Self:
         return self

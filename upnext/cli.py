@@ -24,10 +24,13 @@ releases = typer.Typer(help="List releases, or go back to one.", no_args_is_help
 app.add_typer(releases, name="releases")
 log = typer.Typer(help="What a log needs over the years.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(log, name="log")
+items = typer.Typer(help="Add, change, hide and remove items.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(items, name="items")
 
 File = Annotated[Path, typer.Argument(help="the project's TOML file")]
 HasRelease = Annotated[Path, typer.Argument(help="the folder that holds a release")]
 Threads = Annotated[int | None, typer.Option(min=1, help="threads of a model; left out: one per core")]
+Items = Annotated[list[str], typer.Argument(help="the items' ids")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; repeatable")]
 
@@ -217,6 +220,63 @@ def forget(
     from upnext.commands.project import load_project
 
     commands.forget(load_project(file, overrides or []), users, Console())
+
+
+@items.command("put")
+def put_item(
+    workspace: HasRelease,
+    item: Annotated[str, typer.Argument(help="the item's id")],
+    title: Annotated[str | None, typer.Option(help="its title")] = None,
+    genre: Annotated[list[str] | None, typer.Option(help="a genre; repeatable")] = None,
+    collection: Annotated[str | None, typer.Option(help="its collection")] = None,
+    columns: Annotated[list[str] | None, typer.Option("--set", metavar="COLUMN=VALUE", help="another column")] = None,
+) -> None:
+    """Add an item to the catalogue, or change what is given of one. A running server shows it at once."""
+    from rich.console import Console
+
+    from upnext.commands.items import put_item as put
+
+    put(workspace, item, title, genre or [], collection, columns or [], Console())
+
+
+@items.command("hide")
+def hide_items(workspace: HasRelease, ids: Items) -> None:
+    """Take items out of every row until they are shown again."""
+    from rich.console import Console
+
+    from upnext.commands.items import set_availability
+
+    set_availability(workspace, ids, False, Console())
+
+
+@items.command("show")
+def show_items(workspace: HasRelease, ids: Items) -> None:
+    """Show hidden items again."""
+    from rich.console import Console
+
+    from upnext.commands.items import set_availability
+
+    set_availability(workspace, ids, True, Console())
+
+
+@items.command("remove")
+def remove_items(workspace: HasRelease, ids: Items) -> None:
+    """Take items out of every row for good; histories keep them."""
+    from rich.console import Console
+
+    from upnext.commands.items import change_items
+
+    change_items(workspace, ids, "removed for good", Console(), is_removed=True)
+
+
+@items.command("list")
+def list_items(workspace: HasRelease, as_json: AsJson = False) -> None:
+    """List the items that were changed since they came, and what each is now."""
+    from rich.console import Console
+
+    from upnext.commands.items import print_changes
+
+    print_changes(workspace, as_json, Console())
 
 
 @app.command()

@@ -93,7 +93,9 @@ def test_any_item_id(open_client: Callable[[Published], Client], strange: Publis
     answer = client.get(f"/v1/items/{quote(item, safe='')}")
     assert answer.status_code == 200, answer.text
     title = MARKUP if item == "<script>" else f"Title of {item}"
-    assert answer.json() == {"item_id": item, "title": title, "genres": [], "collection": None, "has_similar": False}
+    described: dict[str, Any] = {"item_id": item, "title": title, "genres": [], "collection": None}
+    facts = {"has_similar": False, "is_available": True, "is_ranked": True}
+    assert answer.json() == described | facts
 
 
 @pytest.mark.parametrize("user", STRANGE_USERS)
@@ -194,3 +196,16 @@ def test_openapi(client: Client) -> None:
     assert user_id["required"]
     assert (k["schema"]["minimum"], k["schema"]["maximum"]) == (1, 200)
     assert client.get("/schema/openapi.json").json() == schema
+    bodies = {
+        path: operation["requestBody"]["content"]["application/json"]["schema"]
+        for path, operations in schema["paths"].items()
+        for operation in operations.values()
+        if "requestBody" in operation
+    }
+    assert bodies.keys() == {"/v1/events", "/v1/items", "/v1/items/{item_id}"}
+    assert "$ref" not in str(bodies)
+    event = bodies["/v1/events"]["properties"]["events"]["items"]
+    assert event["required"] == ["user_id", "item_id"]
+    assert event["properties"].keys() > {"time_ms", "event_id", "context", "feedback"}
+    assert bodies["/v1/items"]["properties"]["items"]["items"]["required"] == ["item_id", "available"]
+    assert bodies["/v1/items/{item_id}"]["properties"].keys() == {"title", "genres", "collection"}

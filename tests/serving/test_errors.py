@@ -40,7 +40,7 @@ def message(answer: Any, status: int) -> str:
         ("GET", "/page/nothing.js", 404, ["nothing.js"]),
         ("GET", "/page/%2e%2e/app.py", 404, ["app.py"]),
         ("GET", "/page//etc/passwd", 404, ["passwd"]),
-        ("GET", "/v1/items", 404, ["'/v1/items'"]),
+        ("GET", "/v1/items", 405, ["GET", "PATCH"]),
         ("GET", "/v1/items/no%2Fsuch", 404, ["'no/such'", "120 items"]),
         ("GET", "/v1/items/a/b", 404, ["'/v1/items/a/b'", "%2F"]),
         ("GET", "/v1/items/" + LONG, 400, ["item_id", "1001", "1000"]),
@@ -67,7 +67,7 @@ def message(answer: Any, status: int) -> str:
         ("GET", f"/v1/recommendations?user_id=u&surface={LONG}", 400, ["surface", "1000"]),
         ("POST", "/v1/recommendations?user_id=u", 405, ["POST", "GET", "/schema"]),
         ("GET", "/v1/events", 405, ["GET", "POST"]),
-        ("DELETE", "/v1/items/a", 405, ["DELETE", "GET"]),
+        ("POST", "/v1/items/a", 405, ["POST", "GET"]),
         ("PUT", "/", 405, ["PUT", "GET"]),
     ],
 )

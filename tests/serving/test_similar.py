@@ -58,7 +58,8 @@ def test_the_route_and_the_command_agree(service: Service, tiny: Published) -> N
     with TestClient(create_app(service)) as client:  # closed before the command opens the release
         answer = client.get("/v1/items/t000003/similar", params={"k": 4})
         assert answer.status_code == 200, answer.text
-        assert answer.json()["item"] | {"has_similar": True} == client.get("/v1/items/t000003").json()
+        facts = {"has_similar": True, "is_available": True, "is_ranked": True}
+        assert answer.json()["item"] | facts == client.get("/v1/items/t000003").json()
         assert client.get("/v1/items/nothing/similar").status_code == 404
         assert client.get("/v1/items/t000003/similar", params={"k": 0}).status_code == 400
     screen = io.StringIO()

@@ -7,6 +7,8 @@ UpnextError
     ├── BadArtifact                 a folder Upnext made: missing, damaged, or of another version
     ├── BadBatch                    arrays or tensors that do not fit together
     ├── BadRequest                  a request to a running service
+    ├── Unauthorized                a request without the token that it needs; HTTP 401
+    ├── Forbidden                   what this service does not allow anyone; HTTP 403
     └── NotFound                    an item, a page, a release that is not there
 
 A message says what is wrong, the value, what is allowed, where, and what to do. Our own bugs are `assert`s.
@@ -18,7 +20,9 @@ __all__ = [
     "BadConfig",
     "BadData",
     "BadRequest",
+    "Forbidden",
     "NotFound",
+    "Unauthorized",
     "UpnextError",
     "UserError",
 ]
@@ -50,6 +54,14 @@ class BadBatch(UserError):
 
 class BadRequest(UserError):
     """A request to a running service is malformed."""
+
+
+class Unauthorized(UserError):
+    """A request lacks the token that it needs, or has another one."""
+
+
+class Forbidden(UserError):
+    """What was asked for is switched off."""
 
 
 class NotFound(UserError):

@@ -115,6 +115,12 @@ class Vocabulary:
         """Give back the external ids of many dense ones, all of which are real, as an Arrow array."""
         return self._ids.take(pa.array(dense - FIRST))
 
+    def containing(self, text: str, limit: int) -> list[ExternalId]:
+        """The first ids that contain a text, in any case; every id contains the empty text."""
+        found = pc.match_substring(self._ids.cast(pa.string()), text, ignore_case=True) if text else None
+        some: list[ExternalId] = (self._ids if found is None else self._ids.filter(found)).slice(0, limit).to_pylist()
+        return some
+
     def parse(self, text: str) -> ExternalId:
         """Read an id from text (a URL, a command line) as the type the vocabulary holds.
 

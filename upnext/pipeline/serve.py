@@ -1,6 +1,7 @@
 """Serve: release -> HTTP service and page."""
 
 import contextlib
+import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import Annotated
@@ -13,9 +14,11 @@ from upnext.base.configuration import Config
 from upnext.base.errors import BadArtifact, BadConfig
 from upnext.base.locks import share
 from upnext.serving.app import create_app
-from upnext.serving.service import Service
+from upnext.serving.service import Service, ServiceSettings
 
 __all__ = ["ServeConfig", "run"]
+
+_SHORTEST_TOKEN = 16
 
 
 class ServeConfig(Config):
@@ -27,6 +30,10 @@ class ServeConfig(Config):
     """0 takes any free port."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads of one model call."""
+    budget_ms: Annotated[int, Field(ge=1)] = 2000
+    """A page that is not ready after so many milliseconds is answered with what is popular."""
+    admin_token_env: str = "UPNEXT_ADMIN_TOKEN"
+    """The environment variable that holds the token for changing items over HTTP; unset, nobody may."""
 
 
 def run(config: ServeConfig, workspace: Workspace, announce: Callable[[str], None]) -> Artifact:
@@ -48,11 +55,12 @@ def run(config: ServeConfig, workspace: Workspace, announce: Callable[[str], Non
             " with --set serve.port=0"
         ) from None
     with listener, _sharing(workspace):
-        service = Service(release.folder, workspace.root / "live", config.threads)
+        settings = ServiceSettings(config.threads, config.budget_ms, _token(config.admin_token_env))
+        service = Service(release.folder, workspace.root / "live", settings)
         app = create_app(service)
-        settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        server_settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
         host = f"[{config.host}]" if ":" in config.host else config.host
-        server = _AnnouncingServer(settings, lambda: announce(f"http://{host}:{listener.getsockname()[1]}/"))
+        server = _AnnouncingServer(server_settings, lambda: announce(f"http://{host}:{listener.getsockname()[1]}/"))
         server.run(sockets=[listener])
     return release
 
@@ -65,6 +73,20 @@ def _sharing(workspace: Workspace) -> Iterator[None]:
             yield
     except BlockingIOError as error:
         raise BadArtifact(f"process {error} is changing {workspace.root}; wait for it, then start the server") from None
+
+
+def _token(variable: str) -> str | None:
+    """The token of an environment variable, if it is set.
+
+    Raises:   BadConfig: it is too short to be a secret.
+    """
+    token = os.environ.get(variable, "")
+    if token and len(token) < _SHORTEST_TOKEN:
+        raise BadConfig(
+            f"the token in {variable} has {len(token)} characters; use {_SHORTEST_TOKEN} or more, or unset it:"
+            " python -c 'import secrets; print(secrets.token_urlsafe())' makes one"
+        )
+    return token or None
 
 
 class _AnnouncingServer(uvicorn.Server):

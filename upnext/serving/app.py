@@ -5,6 +5,7 @@ GET  /v1/recommendations      rows for a user
 POST /v1/events               what people did
 GET  /v1/items/{item_id}      one item, /v1/items/{item_id}/similar those nearest to it
 GET  /v1/search               items by title
+PUT, DELETE /v1/items/{item_id}, PATCH /v1/items: change the catalogue
 GET  /v1/users                users by name, /v1/users/{user_id}/history what one of them did
 GET  /v1/service, /health     what runs here, and whether it is well
 """
@@ -21,6 +22,7 @@ from litestar.types import Message, Scope
 
 from upnext.base.errors import UserError
 from upnext.serving.routes.about import describe, health
+from upnext.serving.routes.changes import availability, put_item, remove_item
 from upnext.serving.routes.events import events
 from upnext.serving.routes.failures import MAX_BODY, on_http_error, on_our_bug, on_user_error
 from upnext.serving.routes.items import item
@@ -69,6 +71,9 @@ def create_app(service: Service) -> Litestar:
             events,
             item,
             search,
+            put_item,
+            availability,
+            remove_item,
             users,
             history,
             page_file,

@@ -47,6 +47,10 @@ class Assortment:
         """The number of dense ids, padding and unknown included."""
         return len(self.release.catalogue) + len(self._new)
 
+    def prepare(self) -> None:
+        """Work out now what would else be worked out when it is first asked for."""
+        _ = self.rows, self.everything, self.catalogue, self.unscored, self.index
+
     def dense(self, item_id: ExternalId) -> int:
         """Number an item; 1 when neither the catalogue nor a change knows it."""
         known = self._vocabulary.dense(item_id)

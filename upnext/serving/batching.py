@@ -56,6 +56,9 @@ class BatchingThread(Generic[Item, Result]):
                 return
 
     def _answer(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        batch = [(item, future) for item, future in batch if not future.cancelled()]  # some gave up waiting
+        if not batch:
+            return
         try:
             results = self._process([item for item, _ in batch])
             assert len(results) == len(batch), f"{len(results)} results for {len(batch)} items"

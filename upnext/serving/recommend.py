@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from upnext.base.batches import Request
-from upnext.base.ids import FIRST, ExternalId
+from upnext.base.ids import FIRST, UNKNOWN, ExternalId
 from upnext.base.views import ALL
 from upnext.models.build import AnyModel
 from upnext.models.popularity import RecentlyPopular
@@ -26,7 +26,7 @@ from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
 from upnext.serving.retrieve import best_of_each, encode, hidden_items, make_request
 
-__all__ = ["Page", "Query", "Row", "follow_stream", "recommend"]
+__all__ = ["Page", "Query", "Row", "follow_stream", "recommend", "row_for_anyone"]
 
 FOR_YOU, POPULAR, NEW = "for-you", "popular", "new"
 
@@ -62,6 +62,8 @@ class Page:
     user_id: ExternalId
     is_known: bool
     rows: list[Row]
+    fallback_reason: str | None = None
+    """Why this is not the user's own page, if it is not."""
 
 
 def recommend(release: Release, histories: Histories, queries: Sequence[Query]) -> list[Page]:
@@ -92,6 +94,31 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
         _page(release, query, int(counts[number]), _Found(number, names, best, popular, unseen[number]))
         for number, query in enumerate(queries)
     ]
+
+
+def row_for_anyone(release: Release, histories: Histories, time_ms: int, k: int) -> Row:
+    """What is popular; in a release without such a row, what the retriever expects of a new visitor."""
+    times, assortment = np.array([time_ms]), histories.assortment
+    nothing = Pasts.join([histories.as_events([])])
+    request = make_request(release, times, np.array([UNKNOWN]), [{}])
+    hidden = hidden_items(release, nothing)
+    with torch.inference_mode():
+        best = _popular(release.popular, assortment, nothing, request, k, hidden)
+        if best is None:
+            _cover(release.retriever, assortment)
+            state = encode(release.retriever, nothing)
+            index = None if release.index is None else assortment.index
+            _, parts = assortment.rows
+            best = best_of_each(release.retriever, index, state, request, k, parts, hidden)[0]
+    pairs = zip(best[0][0].tolist(), best[1][0].tolist(), strict=True)
+    if release.popular is None:
+        return _row(FOR_YOU, "For you", "What suits a new visitor", pairs, k, set())
+    return _row(POPULAR, *_popular_title(release.popular), pairs, k, set())
+
+
+def _popular_title(model: AnyModel) -> tuple[str, str]:
+    lately = isinstance(model, RecentlyPopular)
+    return ("Popular now", "Most chosen lately") if lately else ("Popular", "Most chosen of all")
 
 
 def follow_stream(release: Release, histories: Histories, posted: list[LiveEvent]) -> None:
@@ -162,9 +189,8 @@ def _page(release: Release, query: Query, count: int, found: _Found) -> Page:
 
     rows = [row(FOR_YOU, "For you", reason, found.best[0])]
     if found.popular is not None:
-        lately = isinstance(release.popular, RecentlyPopular)
-        title, why = ("Popular now", "Most chosen lately") if lately else ("Popular", "Most chosen of all")
-        rows.append(row(POPULAR, title, why, found.popular))
+        assert release.popular is not None
+        rows.append(row(POPULAR, *_popular_title(release.popular), found.popular))
     why = f"Added lately: {retriever} cannot rank them yet"
     rows.append(_row(NEW, "New", why, ((item, float(added)) for item, added in found.unseen), query.k, shown))
     collections = zip(found.names[1:], found.best[1:], strict=True)

@@ -6,7 +6,7 @@ from typing import Any
 from litestar import Response
 from litestar.exceptions import HTTPException
 
-from upnext.base.errors import NotFound, UserError
+from upnext.base.errors import Forbidden, NotFound, Unauthorized, UserError
 from upnext.serving.intake import shown
 from upnext.serving.routes.asked import AnyRequest
 
@@ -25,7 +25,9 @@ def _error(kind: str, message: str, status: int, headers: dict[str, str] | None 
 
 def on_user_error(request: AnyRequest, error: UserError) -> Response[Any]:
     """What the client can mend."""
-    return _error(type(error).__name__, str(error), 404 if isinstance(error, NotFound) else 400)
+    status = {NotFound: 404, Forbidden: 403, Unauthorized: 401}.get(type(error), 400)
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return _error(type(error).__name__, str(error), status, headers)
 
 
 def on_http_error(request: AnyRequest, error: HTTPException) -> Response[Any]:

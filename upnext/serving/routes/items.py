@@ -26,7 +26,11 @@ async def item(
     dense = find_item(assortment, id_in_path(request, "/v1/items/", _SIMILAR if asks_for_similar else ""))
     described = assortment.describe(dense)
     if not asks_for_similar:
-        return described | {"has_similar": has_vector(assortment, dense)}
+        return described | {
+            "has_similar": has_vector(assortment, dense),
+            "is_available": bool(assortment.is_shown[dense]),
+            "is_ranked": bool(assortment.can_retrieve[dense]),
+        }
     # The first call makes unit vectors of the whole catalogue; other requests need not wait for it.
     items, scores = await asyncio.to_thread(similar_items, release, assortment, dense, k)
     near = [assortment.describe(one) | {"score": score} for one, score in zip(items, scores, strict=True)]

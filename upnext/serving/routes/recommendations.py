@@ -37,6 +37,8 @@ async def recommendations(
         "is_known": page.is_known,
         "release": release.name,
         "latency_ms": round(latency_ms, 3),
+        "fallback": page.fallback_reason is not None,
+        "fallback_reason": page.fallback_reason,
         "rows": [
             {
                 "name": row.name,
