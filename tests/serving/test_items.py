@@ -17,11 +17,14 @@ from tests.serving.asking import NOW, ask, ids, past, post, rows
 from tests.serving.conftest import Client
 from tests.serving.projects import LARGE, STRANGE_ITEMS, Published, publish_strange
 from upnext.base.batches import ItemTable
-from upnext.base.errors import BadConfig, BadRequest, NotFound
+from upnext.base.errors import BadArtifact, BadConfig, BadRequest, NotFound
+from upnext.base.locks import hold
 from upnext.commands.items import change_items, print_changes, put_item, set_availability
 from upnext.commands.recommend import recommend_all
 from upnext.models.sasrec import SASRec
 from upnext.pipeline.serve import _token
+from upnext.preparation.forgotten import Forgotten
+from upnext.preparation.posted import erase_posted, read_posted
 from upnext.serving.app import create_app
 from upnext.serving.changes import Change, Changes
 from upnext.serving.everyone import recommend_everyone
@@ -347,3 +350,20 @@ def test_the_command_is_seen_by_a_running_service(tiny: Published, tmp_path: Pat
         other.write([Change("n2", {"genres": ["War"]})])
         shown = rows(client, "a stranger")["new"][0]
         assert (shown["title"], shown["genres"]) == ("From the server", ["War"])
+
+
+def test_posted_events_and_changes_share_a_store_in_peace(tiny: Published, tmp_path: Path) -> None:
+    workspace = tiny.lend(tmp_path / "lent")
+    service = Service(tiny.release, workspace / "live")
+    with TestClient(create_app(service)) as client:
+        post(client, {"user_id": "u", "item_id": "t000003"}, {"user_id": "v", "item_id": "t000003"})
+    put_item(workspace, "n1", "New", [], None, [], screen())
+    live = workspace / "live"
+    assert {event.user_id for event in read_posted(live)} == {"u", "v"}
+    assert erase_posted(live, Forgotten.load(workspace).with_users(["u"])) == 1
+    assert [event.user_id for event in read_posted(live)] == ["v"]
+    console = screen()
+    print_changes(workspace, True, console)
+    assert [item["item_id"] for item in json.loads(printed(console))["items"]] == ["n1"]
+    with hold(live), pytest.raises(BadArtifact, match="wait for it"):
+        put_item(workspace, "n2", None, [], None, [], screen())

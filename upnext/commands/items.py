@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from upnext.base.artifacts import Workspace
-from upnext.base.errors import BadConfig
+from upnext.base.errors import BadArtifact, BadConfig
 from upnext.base.ids import ExternalId
+from upnext.base.locks import share
 from upnext.base.schema import COLLECTION, GENRES, TITLE
 from upnext.serving.assortment import Assortment
 from upnext.serving.changes import Change, Changes, check_columns
@@ -118,11 +119,16 @@ def _opened(folder: Path) -> Release:
 def _changing(folder: Path) -> Iterator[tuple[Release, Changes]]:
     """The current release of a workspace, and what writes changes to its live store."""
     release = _opened(folder)
-    live = LmdbStore(folder / "live")
     try:
-        yield release, Changes(live, release.catalogue, "command", lambda _: None)
+        with share(folder / "live"):
+            live = LmdbStore(folder / "live")
+            try:
+                yield release, Changes(live, release.catalogue, "command", lambda _: None)
+            finally:
+                live.close()
+    except BlockingIOError as error:
+        raise BadArtifact(f"process {error} is changing {folder}; wait for it, then run this again") from None
     finally:
-        live.close()
         release.histories.close()
 
 

@@ -31,7 +31,7 @@ from upnext.base.schema import (
 from upnext.events.sources import RawLog
 from upnext.preparation.forgotten import Forgotten
 from upnext.preparation.numbering import LATE
-from upnext.serving.histories import LiveEvent, belongs_to
+from upnext.serving.histories import EVENTS, LiveEvent, belongs_to
 from upnext.serving.release import POSTED
 from upnext.store.embedded import LmdbStore
 
@@ -57,7 +57,7 @@ class Posted:
     @classmethod
     def read(cls, live: Path, forgotten: Forgotten) -> "Posted":
         """Read a live store, but for what forgotten users posted since."""
-        found = [(key, msgspec.msgpack.decode(value, type=LiveEvent)) for key, value in sorted(_scan(live))]
+        found = [(key, msgspec.msgpack.decode(value, type=LiveEvent)) for key, value in sorted(_scan(live, EVENTS))]
         gone = set(forgotten.among({event.user_id: None for _, event in found}))
         kept = [(key, event) for key, event in found if event.user_id not in gone]
         return cls(np.array([key for key, _ in kept], np.bytes_), [event for _, event in kept])
@@ -155,15 +155,15 @@ def _feedback(value: float | None, kind: FeedbackKind) -> float | None:
 
 def read_posted(live: Path) -> list[LiveEvent]:
     """Every event of a live store, by user; none where there is no store."""
-    return [msgspec.msgpack.decode(value, type=LiveEvent) for _, value in _scan(live)]
+    return [msgspec.msgpack.decode(value, type=LiveEvent) for _, value in _scan(live, EVENTS)]
 
 
-def _scan(live: Path) -> list[tuple[bytes, bytes]]:
+def _scan(live: Path, prefix: bytes) -> list[tuple[bytes, bytes]]:
     if not (live / _FILE).is_file():
         return []
     store = LmdbStore(live)
     try:
-        return list(store.scan(b""))
+        return list(store.scan(prefix))
     finally:
         store.close()
 
@@ -173,7 +173,7 @@ def erase_posted(live: Path, forgotten: Forgotten) -> int:
 
     The file is written anew and replaced: a deletion alone would leave the bytes in its free pages.
     """
-    values = _scan(live)
+    values = _scan(live, EVENTS)
     users = [msgspec.msgpack.decode(value, type=LiveEvent).user_id for _, value in values]
     gone = set(forgotten.among(dict.fromkeys(users)))
     kept = {key: value for (key, value), user in zip(values, users, strict=True) if user not in gone}
@@ -181,7 +181,7 @@ def erase_posted(live: Path, forgotten: Forgotten) -> int:
     shutil.rmtree(beside, ignore_errors=True)
     if gone:
         store = LmdbStore(beside)
-        store.put(kept)
+        store.put(kept | {key: value for key, value in _scan(live, b"") if not key.startswith(EVENTS)})
         store.close()
         os.replace(beside / _FILE, live / _FILE)
         flush(live)

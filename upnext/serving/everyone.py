@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from upnext.base.ids import FIRST
 from upnext.models.popularity import RecentlyPopular
 from upnext.serving.histories import Histories
 from upnext.serving.release import Release

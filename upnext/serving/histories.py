@@ -23,9 +23,11 @@ from upnext.serving.pasts import Pasts
 from upnext.serving.records import load_records
 from upnext.serving.release import Release
 
-__all__ = ["Histories", "LiveEvent", "belongs_to", "history_key", "pack_history"]
+__all__ = ["EVENTS", "Histories", "LiveEvent", "belongs_to", "history_key", "pack_history"]
 
-_HISTORY, _LIVE = b"h/", b"e/"
+_HISTORY = b"h/"
+EVENTS = b"e/"
+"""What the keys of posted events begin with; the live store holds changes of items, too."""
 _INT64 = 8
 """Bytes of an integer, and of a user's part of a key."""
 
@@ -44,7 +46,7 @@ class LiveEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def key(self) -> bytes:
         """Its place in the live store: by user, then by event id, so that a repeated post changes nothing."""
-        return _LIVE + _user_key(self.user_id) + stable_hash(self.event_id).to_bytes(8, "big", signed=True)
+        return EVENTS + _user_key(self.user_id) + stable_hash(self.event_id).to_bytes(8, "big", signed=True)
 
 
 def new_event_id() -> str:
@@ -58,7 +60,7 @@ def _user_key(user_id: ExternalId) -> bytes:
 
 def belongs_to(key: bytes, user_id: ExternalId) -> bool:
     """Whether a key of the live store is that of an event of a user."""
-    return key.startswith(_LIVE + _user_key(user_id))
+    return key.startswith(EVENTS + _user_key(user_id))
 
 
 def history_key(user_id: ExternalId) -> bytes:
@@ -133,14 +135,14 @@ class Histories:
     @cached_property
     def _users_with_posts(self) -> set[bytes]:
         """The keys of users who posted before the first call: for one pass over all users, not for a service."""
-        return {key[len(_LIVE) : len(_LIVE) + _INT64] for key, _ in self._new(_LIVE)}
+        return {key[len(EVENTS) : len(EVENTS) + _INT64] for key, _ in self._new(EVENTS)}
 
     def posted(self) -> list[LiveEvent]:
         """Every event of the live store that the release's log does not hold, in the order of time."""
-        return _decoded(self._new(_LIVE))
+        return _decoded(self._new(EVENTS))
 
     def _posted(self, user_id: ExternalId) -> list[LiveEvent]:
-        return _decoded(self._new(_LIVE + _user_key(user_id)))
+        return _decoded(self._new(EVENTS + _user_key(user_id)))
 
     def _new(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """What was posted and is not in the release's log: that is in its histories already."""
