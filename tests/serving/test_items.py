@@ -138,6 +138,21 @@ def test_what_was_set_is_shown_and_the_rest_stays(admin: Client) -> None:
     assert admin.get("/v1/items/t000003").json()["title"] == "t000003"
 
 
+def test_search_finds_what_is_shown(admin: Client) -> None:
+    def found(text: str) -> list[Any]:
+        return ids(admin.get("/v1/search", params={"q": text}).json()["items"])
+
+    title = admin.get("/v1/items/t000003").json()["title"]
+    assert "t000003" in found(title)
+    put(admin, "brand-new", title="Quetzalcoatl")
+    put(admin, "t000003", title="Axolotl")
+    assert (found("quetz"), found("axolotl"), found("brand-new")) == (["brand-new"], ["t000003"], ["brand-new"])
+    assert "t000003" not in found(title)
+    set_shown(admin, False, "brand-new", "t000003", "t000004")
+    assert found("quetz") == found("axolotl") == found("brand-new") == found("t000003") == []
+    assert "t000004" not in found(admin.get("/v1/items/t000004").json()["title"])
+
+
 def test_removed_is_for_good(admin: Client) -> None:
     (item, *_) = ids(rows(admin, "a stranger")["for-you"])
     assert admin.delete(f"/v1/items/{item}").json() == {"item_id": item, "removed": True}

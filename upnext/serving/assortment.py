@@ -23,6 +23,7 @@ from upnext.index.exact import ExactIndex
 from upnext.models.popularity import RecentlyPopular
 from upnext.serving.records import ItemRecord
 from upnext.serving.release import Release
+from upnext.serving.titles import TitleIndex
 
 __all__ = ["Assortment"]
 
@@ -169,6 +170,22 @@ class Assortment:
             if (name := one.columns.get(COLLECTION)) is not None:
                 of.setdefault(name, np.zeros(len(self), np.bool_))[dense] = True
         return of
+
+    def search_titles(self, text: str, limit: int) -> list[int]:
+        """Items whose titles hold every word of a text, the best matches first; what was changed comes before others.
+
+        Returns:  dense ids of items that may be shown.
+        """
+        numbers, titles = self._changed_titles
+        changed = [numbers[place] for place in titles.search(text, limit + len(numbers))]
+        known = [place + FIRST for place in self.release.titles.search(text, limit + len(self._changed))]
+        found = [*changed, *(dense for dense in known if dense not in self._changed)]
+        return [dense for dense in found if self.is_shown[dense]][:limit]
+
+    @cached_property
+    def _changed_titles(self) -> tuple[list[int], TitleIndex]:
+        numbers = [*self._changed, *range(len(self.release.catalogue), len(self))]
+        return numbers, TitleIndex([self.describe(dense)[TITLE] for dense in numbers])
 
     @cached_property
     def unscored(self) -> list[tuple[int, int]]:

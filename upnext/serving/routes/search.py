@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from litestar import get
 from litestar.params import QueryParameter
 
-from upnext.base.ids import FIRST, UNKNOWN
-from upnext.serving.release import Release
+from upnext.base.ids import UNKNOWN
+from upnext.serving.assortment import Assortment
 from upnext.serving.routes.asked import AnyRequest, service_of
 
 __all__ = ["search"]
@@ -22,18 +22,20 @@ async def search(
     limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
 ) -> dict[str, Any]:
     """Items whose titles hold every word of the text, the best matches first."""
-    release = service_of(request).release
+    assortment = service_of(request).histories.assortment
     # The first search folds every title; other requests need not wait for it.
-    found = await asyncio.to_thread(_find, release, q, limit + 1)
+    found = await asyncio.to_thread(_find, assortment, q, limit + 1)
     return {
         "query": q,
-        "items": [release.catalogue.describe(item) for item in found[:limit]],
+        "items": [assortment.describe(item) for item in found[:limit]],
         "has_more": len(found) > limit,
     }
 
 
-def _find(release: Release, text: str, limit: int) -> list[int]:
+def _find(assortment: Assortment, text: str, limit: int) -> list[int]:
     """Dense ids: the item with this very id, then those found by title."""
-    named = release.catalogue.vocabulary.dense(release.catalogue.vocabulary.parse(text))
-    by_title = [number + FIRST for number in release.titles.search(text, limit)]
-    return by_title if named in (UNKNOWN, *by_title) else [named, *by_title][:limit]
+    named = assortment.dense(assortment.release.catalogue.vocabulary.parse(text))
+    by_title = assortment.search_titles(text, limit)
+    if named in (UNKNOWN, *by_title) or not assortment.is_shown[named]:
+        return by_title
+    return [named, *by_title][:limit]
