@@ -46,6 +46,10 @@ class Column(OnDevice):
     values: Tensor
     observed: Tensor
 
+    def take(self, rows: Tensor) -> "Column":
+        """Select rows, repeats allowed."""
+        return Column(self.values[rows], self.observed[rows])
+
 
 @dataclass(frozen=True)
 class FlatColumn:
@@ -261,7 +265,7 @@ class Request(OnDevice):
         """Select rows, repeats allowed."""
 
         def pick(columns: Mapping[str, Column]) -> dict[str, Column]:
-            return {name: Column(column.values[rows], column.observed[rows]) for name, column in columns.items()}
+            return {name: column.take(rows) for name, column in columns.items()}
 
         return Request(self.time_ms[rows], self.user[rows], pick(self.context), pick(self.features))
 

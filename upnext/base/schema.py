@@ -22,6 +22,7 @@ __all__ = [
     "TITLE",
     "USER_ID",
     "ContextKind",
+    "FeatureKind",
     "FeedbackKind",
     "Schema",
     "context_column",
@@ -45,6 +46,11 @@ FeedbackKind = Literal["binary", "fraction", "amount"]
 """Feedback is known only after it: 0 or 1; a share in [0, 1]; a non-negative amount."""
 
 
+FeatureKind = Literal["categorical", "multi", "numeric", "text", "vector"]
+"""What a side table says of an item or a user, and holds at any time: one category, several, a number, a text, or a
+vector made elsewhere."""
+
+
 def context_column(name: str) -> str:
     """Name the column that holds a context: `surface` -> `context.surface`."""
     return f"context.{name}"
@@ -56,7 +62,8 @@ def feedback_column(name: str) -> str:
 
 
 class Schema(Config):
-    """The shape of one log: which times, requests, contexts, feedback and views its rows have."""
+    """The shape of one log: which times, requests, contexts, feedback and views its rows have, and what is known of
+    items and users beside them."""
 
     has_times: bool
     """False for data that has an order but no clock; a split by time then refuses."""
@@ -65,6 +72,8 @@ class Schema(Config):
     """Rows of one request (or one instant) never see each other."""
     contexts: dict[str, ContextKind] = {}
     feedback: dict[str, FeedbackKind] = {}
+    item_features: dict[str, FeatureKind] = {}
+    user_features: dict[str, FeatureKind] = {}
     views: dict[str, str] = {}
     """Named selections of events, such as `watched = "played >= 0.5"`. `all` always exists."""
 

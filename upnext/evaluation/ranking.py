@@ -3,7 +3,7 @@
 Shape letters: K cases, T targets, B cases of a block, V catalogue.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from upnext.base.batches import Request, SequenceBatch
+from upnext.base.batches import Column, Request, SequenceBatch
 from upnext.base.ids import FIRST
 from upnext.base.protocols import Retriever
 from upnext.evaluation.cases import Cases
@@ -68,9 +68,17 @@ class Histories:
 
 
 def retriever_scores(
-    model: Retriever, log: EventLog, cases: Cases, num_items: int, device: torch.device = _CPU
+    model: Retriever,
+    log: EventLog,
+    cases: Cases,
+    num_items: int,
+    device: torch.device = _CPU,
+    user_features: Mapping[str, Column] | None = None,
 ) -> Scores:
-    """Score cases with a model, on its device: encode the history before each, then score the whole catalogue."""
+    """Score cases with a model, on its device: encode the history before each, then score the whole catalogue.
+
+    Args:     user_features: by name, a row per dense user id.
+    """
     histories = Histories(log, model.view)
     everything = torch.arange(num_items, device=device)[None]
 
@@ -78,7 +86,9 @@ def retriever_scores(
         some = cases.take(block)
         with torch.inference_mode():
             state = model.encode(histories.batch(some, model.max_length).to(device))
-            request = Request(torch.from_numpy(some.time_ms), torch.from_numpy(some.user)).to(device)
+            user = torch.from_numpy(some.user)
+            features = {name: column.take(user) for name, column in (user_features or {}).items()}
+            request = Request(torch.from_numpy(some.time_ms), user, features=features).to(device)
             result: Tensor = model.score(state, request, everything)
         return result.cpu().numpy()
 

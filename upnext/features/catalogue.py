@@ -1,5 +1,6 @@
 """The catalogue: every item's external id, hash and side columns, by dense id."""
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from upnext.base.batches import ItemTable
-from upnext.base.errors import BadArtifact
-from upnext.base.ids import FIRST, item_hash
-from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TITLE
+from upnext.base.ids import FIRST, ExternalId, item_hash
+from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TITLE, FeatureKind
+from upnext.features.side_features import SideFeatures, load_side_table, save_side_table
 from upnext.features.vocabulary import Vocabulary
 
 __all__ = ["Catalogue"]
@@ -22,13 +23,14 @@ class Catalogue:
     """Items by dense id. Row i of `table` describes the item with dense id i + 2.
 
     Args:     table: side columns in the order of the vocabulary, possibly none; `title`, `genres` (lists of
-              text) and `collection` have a meaning to the page.
+              text) and `collection` have a meaning to the page. features: what models may read.
     """
 
-    def __init__(self, vocabulary: Vocabulary, table: pa.Table) -> None:
+    def __init__(self, vocabulary: Vocabulary, table: pa.Table, features: SideFeatures | None = None) -> None:
         assert table.num_rows == len(vocabulary) - FIRST
         self.vocabulary = vocabulary
         self.table = table
+        self.features = features or SideFeatures.none()
 
     def __len__(self) -> int:
         """The number of dense ids, padding and unknown included."""
@@ -42,7 +44,20 @@ class Catalogue:
     @cached_property
     def items(self) -> ItemTable:
         """All items as models read them, row i being dense id i."""
-        return ItemTable(torch.arange(len(self)), torch.from_numpy(self.item_hash))
+        return ItemTable(torch.arange(len(self)), torch.from_numpy(self.item_hash), self.features.columns)
+
+    def encode_rows(self, ids: Sequence[ExternalId], rows: Sequence[Mapping[str, Any]]) -> ItemTable:
+        """Items as models read them, from raw rows: they may be outside the vocabulary, with the dense id 1.
+
+        Args:     rows: an item's features by name, as `Encoder.encode_rows` takes them.
+        Raises:   BadData: the row, the feature, the value, what is allowed.
+        """
+        dense = torch.from_numpy(self.vocabulary.encode(list(ids)))
+        return ItemTable(dense, torch.from_numpy(item_hash(ids)), self.features.encoder.encode_rows(rows))
+
+    def fitted(self, kinds: Mapping[str, FeatureKind], trained: NDArray[np.bool_]) -> "Catalogue":
+        """Add features; `trained` is (V,) bool by dense id: which items have an event in the training part."""
+        return Catalogue(self.vocabulary, self.table, SideFeatures.fit(kinds, self.table, trained))
 
     @cached_property
     def collections(self) -> dict[str, NDArray[np.bool_]]:
@@ -77,10 +92,8 @@ class Catalogue:
         return row
 
     def save(self, folder: Path) -> None:
-        """Write `items.vocabulary.arrow` and `items.arrow` into a folder."""
-        self.vocabulary.save(folder / "items.vocabulary.arrow")
-        with pa.OSFile(str(folder / "items.arrow"), "wb") as sink, pa.ipc.new_file(sink, self.table.schema) as file:
-            file.write_table(self.table)
+        """Write `items.vocabulary.arrow`, `items.arrow` and `item_features.safetensors` into a folder."""
+        save_side_table(folder, "item", self.vocabulary, self.table, self.features)
 
     @classmethod
     def load(cls, folder: Path) -> "Catalogue":
@@ -88,17 +101,7 @@ class Catalogue:
 
         Raises:   BadArtifact: a file is missing or damaged.
         """
-        vocabulary = Vocabulary.load(folder / "items.vocabulary.arrow")
-        try:
-            table = pa.ipc.open_file(pa.memory_map(str(folder / "items.arrow"))).read_all()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise BadArtifact(f"{folder / 'items.arrow'} is no item table ({error}); run prepare again") from None
-        if table.num_rows != len(vocabulary) - FIRST:
-            raise BadArtifact(
-                f"{folder / 'items.arrow'} has {table.num_rows} rows, its vocabulary {len(vocabulary) - FIRST} items;"
-                " run prepare again"
-            )
-        return cls(vocabulary, table)
+        return cls(*load_side_table(folder, "item"))
 
     @cached_property
     def _shown(self) -> list[dict[str, Any]]:

@@ -64,7 +64,8 @@ class Vocabulary:
         return real
 
     @cached_property
-    def _places(self) -> list[ExternalId | None]:
+    def places(self) -> list[ExternalId | None]:
+        """The external ids by place, the first being dense id 2: None where one was taken out."""
         places: list[ExternalId | None] = self._ids.to_pylist()
         return places
 
@@ -77,7 +78,7 @@ class Vocabulary:
     def digest(self) -> str:
         """Hash of the numbering: equal digests number alike."""
         hashed = hashlib.sha256(str(self._ids.type).encode())
-        for value in self._places:
+        for value in self.places:
             text = str(value).encode()
             hashed.update(len(text).to_bytes(8, "little") + text if value is not None else b"gone")
         return hashed.hexdigest()[:16]
@@ -106,7 +107,7 @@ class Vocabulary:
         """
         if not FIRST <= dense < len(self):
             raise NotFound(f"no external id has the dense id {dense}; real ones are {FIRST} … {len(self) - 1}")
-        external = self._places[dense - FIRST]
+        external = self.places[dense - FIRST]
         if external is None:
             raise NotFound(f"the external id of the dense id {dense} was taken out, and nobody has it any more")
         return external
@@ -144,7 +145,7 @@ class Vocabulary:
     def without(self, values: Iterable[ExternalId]) -> "Vocabulary":
         """Take ids out: no other id's number changes, and theirs are never given again."""
         gone = {self.dense(value) for value in values} - {UNKNOWN}
-        kept = [None if dense in gone else value for dense, value in enumerate(self._places, FIRST)]
+        kept = [None if dense in gone else value for dense, value in enumerate(self.places, FIRST)]
         return Vocabulary(pa.array(kept, self._ids.type), (*self.lineage, self.digest), has_gaps=True)
 
     def save(self, path: Path) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
+from upnext.base.batches import Column
 from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
 from upnext.base.schema import context_column
@@ -26,6 +27,7 @@ from upnext.evaluation.report import Report, versions, write_figures
 from upnext.events.log import EventLog
 from upnext.events.split import TEST, TRAIN
 from upnext.features.catalogue import Catalogue
+from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
 from upnext.models.build import load_model
 from upnext.models.popularity import RecentlyPopular
@@ -91,7 +93,8 @@ def _evaluate(
     treatments = (removed, not removed) if histories.repeat_in(part == TEST) else (removed,)
     trained = np.bincount(histories.events.item[part[histories.rows] == TRAIN], minlength=V)
 
-    subjects = {name: _model_scores(model, log, cases, V) for name, model in models.items()}
+    known = People.load(artifact.folder).features.columns
+    subjects = {name: _model_scores(model, log, cases, V, known) for name, model in models.items()}
     if simulation:
         subjects["oracle"] = _oracle_scores(simulation[0], artifact, log, cases, V), 1
     rows: list[dict[str, Any]] = []
@@ -147,13 +150,16 @@ def _say(vocabulary: Vocabulary) -> Callable[[int], str]:
     return lambda code: str(vocabulary.external(code))
 
 
-def _model_scores(artifact: Artifact, log: EventLog, cases: Cases, num_items: int) -> tuple[Scores, int]:
+def _model_scores(
+    artifact: Artifact, log: EventLog, cases: Cases, num_items: int, user_features: Mapping[str, Column]
+) -> tuple[Scores, int]:
     """A model's scores, and the longest history it reads."""
     model = load_model(artifact.folder)
     if isinstance(model, RecentlyPopular):  # it follows the whole stream, and counts what lies before each request
         _, events = log.in_view(model.view)
         model = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))
-    return retriever_scores(model, log, cases, num_items), max(1, model.max_length)
+    scores = retriever_scores(model, log, cases, num_items, user_features=user_features)
+    return scores, max(1, model.max_length)
 
 
 def _curve(model: Artifact) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -19,9 +18,10 @@ from upnext.base.configuration import Config, parse_config
 from upnext.base.ids import hash_texts
 from upnext.base.schema import ITEM_ID, POSITION, REQUEST_ID, TIME_MS, USER_ID, Schema, context_column, feedback_column
 from upnext.events.log import LogRows, write_log
-from upnext.events.sources import AnySource, Frames, RawLog, TableSource, fingerprints, read
+from upnext.events.sources import AnySource, Frames, RawLog, SASRecSource, TableSource, fingerprints, in_order, read
 from upnext.events.split import GlobalTime, Split
 from upnext.features.catalogue import Catalogue
+from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
 from upnext.preparation.division import divide
 from upnext.preparation.earlier import Earlier, event_files, followable, up_to_date
@@ -54,6 +54,8 @@ class PrepareConfig(Config):
     off under leave-last-out, which orders ties by file."""
     live: bool = False
     """Whether the events that were posted to the service belong to the log."""
+    allow_leaks: list[str] = []
+    """Features that may be read although the audit takes them for aggregates of the future."""
 
 
 def run(config: PrepareConfig, workspace: Workspace, frames: Frames | None = None) -> Artifact:
@@ -100,19 +102,21 @@ def _prepare(config: PrepareConfig, source: AnySource, raw: RawLog, earlier: Ear
         for name, kind in raw.contexts.items()
         if kind == "categorical"
     }
-    catalogue = Catalogue(items, _side_table(items, raw.items))
+    catalogue = Catalogue(items, in_order(pl.Series(ITEM_ID, items.places), raw.items))
+    people = People(users, in_order(pl.Series(USER_ID, users.places), raw.users))
     first = earlier.next_order if earlier else 0
     rows, notes = _rows(raw, users, items, catalogue.item_hash, contexts, first), raw.notes
     del raw, ids  # the largest thing in memory: sorting needs its room
     write_log(draft.folder / "log", rows, schema, len(users), earlier.folder if earlier else None)
     del rows
-    catalogue.save(draft.folder)
-    users.save(draft.folder / "users.vocabulary.arrow")
     for name, vocabulary in contexts.items():
         vocabulary.save(draft.folder / f"context.{name}.vocabulary.arrow")
 
     notes = notes + write_sequences(source, users, draft.folder / "log")
-    divide(draft, config.split, len(users.ids), len(items), notes)
+    # What a source of ours declares was chosen with care: the audit warns of it, and refuses what others declare.
+    is_own = isinstance(config.source, TableSource | SASRecSource)
+    declared = {"item": schema.item_features, "user": schema.user_features} if is_own else {}
+    divide(draft, config.split, catalogue, people, notes, declared, config.allow_leaks)
 
 
 def _schema(config: PrepareConfig, raw: RawLog) -> Schema:
@@ -126,22 +130,12 @@ def _schema(config: PrepareConfig, raw: RawLog) -> Schema:
             "request_safe": by_default if config.request_safe is None else config.request_safe,
             "contexts": raw.contexts,
             "feedback": raw.feedback,
+            "item_features": raw.item_features,
+            "user_features": raw.user_features,
             "views": raw.views | config.views,
         },
         "[prepare]",
     )
-
-
-def _side_table(items: Vocabulary, side: pl.DataFrame | None) -> pa.Table:
-    """The item side table in the order of the vocabulary, without the id column."""
-    ids = pl.DataFrame({ITEM_ID: items.ids})
-    if side is None:
-        return pa.table({"row": pa.array(range(len(ids)), pa.int64())})
-    joined = ids.join(
-        side.unique(ITEM_ID, keep="first", maintain_order=True), on=ITEM_ID, how="left", maintain_order="left"
-    )
-    table: pa.Table = joined.drop(ITEM_ID).to_arrow()
-    return table
 
 
 def _rows(

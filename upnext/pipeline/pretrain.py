@@ -19,6 +19,7 @@ from upnext.evaluation.cases import find_cases
 from upnext.evaluation.ranking import Histories, rank_cases, retriever_scores
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN, VALIDATION
+from upnext.features.people import People
 from upnext.metrics.ranking import ndcg
 from upnext.models.build import AnyModel, ModelConfig, save_model
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
@@ -77,7 +78,8 @@ def run(
             shutil.copyfile(folder / HISTORY, draft.folder / HISTORY)
             draft.metrics |= asdict(result) | {"parameters": sum(p.numel() for p in model.parameters())}
 
-        save_model(_fit(config, parent.manifest["metrics"], log, part, name, train_it), draft.folder)
+        people = People.load(parent.folder)
+        save_model(_fit(config, parent.manifest["metrics"], log, part, people, name, train_it), draft.folder)
         draft.schema = log.schema.digest()
 
     recipe = config.model_dump(mode="json", exclude={"training": {"checkpoint_every"}})  # it changes no result
@@ -85,7 +87,13 @@ def run(
 
 
 def _fit(
-    config: PretrainConfig, facts: dict[str, Any], log: EventLog, part: NDArray[np.int8], name: str, train_it: "TrainIt"
+    config: PretrainConfig,
+    facts: dict[str, Any],
+    log: EventLog,
+    part: NDArray[np.int8],
+    people: People,
+    name: str,
+    train_it: "TrainIt",
 ) -> AnyModel:
     rows, events = log.in_view(config.model.view)
     is_trained = part[rows] == TRAIN
@@ -109,7 +117,7 @@ def _fit(
             check_memory(_need(config.model, trained, tokens, num_events), device, name)
             torch.manual_seed(config.training.seed)
             model = SASRec(config.model, trained).to(device)
-            validate = _validation(model, config, log, part, facts["split"]["kind"] == "leave_last_out")
+            validate = _validation(model, config, log, part, people, facts["split"]["kind"] == "leave_last_out")
             train_it(model, chunks, validate)
             return model
 
@@ -126,7 +134,7 @@ def _need(config: SASRecConfig, trained: torch.Tensor, tokens: int, num_events: 
 
 
 def _validation(
-    model: SASRec, config: PretrainConfig, log: EventLog, part: NDArray[np.int8], removes_history: bool
+    model: SASRec, config: PretrainConfig, log: EventLog, part: NDArray[np.int8], people: People, removes_history: bool
 ) -> Validate:
     """What early stopping looks at: the metric that `evaluate` reports, on cases of the validation part."""
     cases = find_cases(log, part, VALIDATION, model.view)
@@ -138,7 +146,7 @@ def _validation(
     num_items = len(model.trained)
     rank = partial(
         rank_cases,
-        retriever_scores(model, log, cases, num_items, device=model.trained.device),
+        retriever_scores(model, log, cases, num_items, model.trained.device, people.features.columns),
         cases,
         Histories(log, model.view),
         num_items,

@@ -7,6 +7,7 @@ from upnext.base.errors import BadConfig, BadRequest
 from upnext.base.files import link_or_copy
 from upnext.events.log import EventLog
 from upnext.features.catalogue import Catalogue
+from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
 from upnext.models.build import load_model, save_model
 from upnext.models.popularity import RecentlyPopular
@@ -43,6 +44,7 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
     (draft.folder / "release.json").write_text(config.model_dump_json(indent=1))
     (draft.folder / "schema.json").write_text(log.schema.model_dump_json(indent=1))
     Catalogue.load(log_artifact.folder).save(draft.folder)
+    People.load(log_artifact.folder).save(draft.folder)
     for vocabulary in log_artifact.folder.glob("*.vocabulary.arrow"):
         (draft.folder / vocabulary.name).write_bytes(vocabulary.read_bytes())
     if (log_artifact.folder / POSTED).is_file():

@@ -8,6 +8,8 @@ from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.files import link_or_copy
 from upnext.events.log import EventLog, write_log
 from upnext.events.split import GlobalTime, LeaveLastOut
+from upnext.features.catalogue import Catalogue
+from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
 from upnext.preparation.division import divide
 from upnext.preparation.forgotten import Forgotten
@@ -20,6 +22,7 @@ from upnext.store.embedded import LmdbStore
 __all__ = ["compacted", "log_without", "release_without"]
 
 _USERS = "users.vocabulary.arrow"
+_PEOPLE = (_USERS, "users.arrow", "user_features.safetensors")
 _USERS_PER_WRITE = 2000
 
 
@@ -54,19 +57,18 @@ def log_without(workspace: Workspace, log: Artifact, forgotten: Forgotten) -> Ar
     parents = [*manifest["parents"], log.identity]
 
     def write(draft: Draft) -> None:
-        made_anew = {_USERS, POSTED, "split.npy", "audit.json"}
-        _take(log, draft, [name for name in manifest["files"] if name not in made_anew and not name.startswith("log/")])
+        kept = [name for name in manifest["files"] if name.startswith("context.")]
+        _take(log, draft, kept)  # the rest is made anew
         posted.save(draft.folder)
         events = EventLog.open(log.folder / "log")
-        kept = ~np.isin(events.rows.user, [users.dense(user) for user in gone])
-        write_log(draft.folder / "log", events.rows.take(np.flatnonzero(kept)), events.schema, len(users))
-        left = users.without(gone)
-        left.save(draft.folder / _USERS)
-        copy_sequences(log.folder / "log", draft.folder / "log", set(left.dense_ids.tolist()))
+        is_left = ~np.isin(events.rows.user, [users.dense(user) for user in gone])
+        write_log(draft.folder / "log", events.rows.take(np.flatnonzero(is_left)), events.schema, len(users))
+        catalogue, people = Catalogue.load(log.folder), People.load(log.folder).without(gone)
+        copy_sequences(log.folder / "log", draft.folder / "log", set(people.vocabulary.dense_ids.tolist()))
         facts = manifest["metrics"]
         kinds: dict[str, type[GlobalTime | LeaveLastOut]] = {"global_time": GlobalTime, "leave_last_out": LeaveLastOut}
         split = kinds[facts["split"]["kind"]](**facts["split"])
-        divide(draft, split, len(left.ids), facts["num_dense_items"], facts["notes"])
+        divide(draft, split, catalogue, people, facts["notes"], allowed=manifest["config"]["config"]["allow_leaks"])
 
     return workspace.ensure("log", "log", recipe, parents, write)
 
@@ -77,15 +79,15 @@ def release_without(workspace: Workspace, release: Artifact, forgotten: Forgotte
     recipe = manifest["config"] | {"forgotten": list(forgotten.hashes)}
     if workspace.find("release", recipe, manifest["parents"]) is None:
         with workspace.build("release", recipe, manifest["parents"]) as draft:
-            made_anew = {_USERS, POSTED}
+            made_anew = {*_PEOPLE, POSTED}
             others = [name for name in manifest["files"] if name not in made_anew and not name.startswith("histories/")]
             _take(release, draft, others)
-            users = Vocabulary.load(release.folder / _USERS)
-            gone = forgotten.among(users.ids)
-            left = users.without(gone)
-            left.save(draft.folder / _USERS)
+            people = People.load(release.folder)
+            gone = forgotten.among(people.vocabulary.ids)
+            left = people.without(gone)
+            left.save(draft.folder)
             Posted.of(release).without(gone).save(draft.folder)
-            count = _copy_histories(release, draft, left)
+            count = _copy_histories(release, draft, left.vocabulary)
             draft.schema = manifest["schema"]
             draft.metrics |= manifest["metrics"] | {"num_histories": count, "forgotten": list(forgotten.hashes)}
     made = workspace.find("release", recipe, manifest["parents"])

@@ -2,7 +2,8 @@
 
 release.json                    the settings below
 schema.json                     what events may hold
-items.arrow, *.vocabulary.arrow the catalogue and the numbering of users, items and contexts
+items.arrow, users.arrow        the catalogue and what is known of users, with *_features.safetensors for models
+*.vocabulary.arrow              the numbering of users, items and contexts
 models/<name>/                  weights and configuration of each model
 histories/                      each user's events, a read-only store
 posted.npy                      the keys of the posted events among them, if there are any
@@ -25,6 +26,7 @@ from upnext.base.ids import FIRST
 from upnext.base.protocols import Index, VectorRetriever
 from upnext.base.schema import TITLE, Schema
 from upnext.features.catalogue import Catalogue
+from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
 from upnext.index.exact import ExactIndex
 from upnext.models.build import AnyModel, load_model
@@ -65,7 +67,7 @@ class Release:
     settings: ReleaseSettings
     schema: Schema
     catalogue: Catalogue
-    users: Vocabulary
+    people: People
     contexts: Mapping[str, Vocabulary]
     retriever: AnyModel
     index: Index | None
@@ -79,6 +81,11 @@ class Release:
         """Whether a posted event, by its key in the live store, is in the histories already."""
         place = int(np.searchsorted(self.held, np.bytes_(key)))
         return place < len(self.held) and bool(self.held[place] == np.bytes_(key))
+
+    @property
+    def users(self) -> Vocabulary:
+        """The numbering of users."""
+        return self.people.vocabulary
 
     @property
     def view(self) -> str:
@@ -103,7 +110,7 @@ class Release:
             settings=settings,
             schema=schema,
             catalogue=catalogue,
-            users=Vocabulary.load(folder / "users.vocabulary.arrow"),
+            people=People.load(folder),
             contexts={
                 name: Vocabulary.load(folder / f"context.{name}.vocabulary.arrow")
                 for name, kind in schema.contexts.items()

@@ -31,7 +31,10 @@ def make_request(
     user: NDArray[np.int64],
     contexts: Sequence[Mapping[str, str | float]] | None = None,
 ) -> Request:
-    """Say who asks, when and where, for models to read; without contexts none is observed."""
+    """Say who asks, when and where, for models to read; without contexts none is observed.
+
+    What side tables say of the user comes along; of an unknown user nothing is observed.
+    """
     B = len(time_ms)
     columns = {}
     for name in release.schema.contexts:
@@ -43,7 +46,8 @@ def make_request(
         else:
             numbers = torch.tensor([0 if value is None else vocabulary.dense(str(value)) for value in values])
         columns[f"context.{name}"] = Column(numbers, observed)
-    return Request(torch.from_numpy(time_ms), torch.from_numpy(user), columns)
+    dense = torch.from_numpy(user)
+    return Request(torch.from_numpy(time_ms), dense, columns, release.people.features.take(dense))
 
 
 def encode(model: AnyModel, pasts: Pasts, max_tokens: int | None = None) -> State:

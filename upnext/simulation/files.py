@@ -51,7 +51,10 @@ def write(simulation: Simulation, folder: Path) -> None:
 
 def as_table(folder: Path) -> dict[str, Any]:
     """Describe the tables that `write` wrote as `[prepare.source]` describes tables: column names by role."""
-    items = {name: name for name in (TITLE, GENRES, COLLECTION)}
+    items: dict[str, Any] = {name: name for name in (TITLE, GENRES, COLLECTION)}
+    items["features"] = {TITLE: "text", GENRES: "multi", COLLECTION: "categorical", "creator": "categorical"}
+    items["features"] |= {"release_ms": "numeric", "duration_s": "numeric"}
+    users = {"age_group": "categorical", "country": "categorical", "join_ms": "numeric"}
     return {
         "kind": "table",
         "path": str(folder / "events.parquet"),
@@ -64,7 +67,7 @@ def as_table(folder: Path) -> dict[str, Any]:
         "contexts": {"surface": "categorical", "device": "categorical", "hour": "categorical"},
         "feedback": {"click": "binary", "played": "fraction", "like": "binary", "dislike": "binary"},
         "items": {"path": str(folder / "items.parquet"), "item": ITEM_ID, **items},
-        "users": {"path": str(folder / "users.parquet"), "user": USER_ID},
+        "users": {"path": str(folder / "users.parquet"), "user": USER_ID, "features": users},
     }
 
 

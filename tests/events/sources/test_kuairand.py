@@ -54,10 +54,10 @@ def test_published_csv(tmp_path):
             "item_id": 3,
             "genres": ["12", "65"],
             "author_id": "441",
-            "upload_date": "2020-07-08",
+            "upload_day": 18451,
             "duration_ms": 17200,
         },
-        {"item_id": 5, "genres": [], "author_id": "442", "upload_date": "2020-07-09", "duration_ms": None},
+        {"item_id": 5, "genres": [], "author_id": "442", "upload_day": 18452, "duration_ms": None},
     ]
     assert "left out 1 columns that look like aggregates of the future: visible_status" in raw.notes[1]
     assert "set random = true" in raw.notes[0]
@@ -76,7 +76,7 @@ def test_parquet_is_read_without_what_was_counted_later(tmp_path):
     pl.DataFrame(items | counted).write_parquet(tmp_path / "item_features.parquet")
     raw = kuairand(tmp_path)
     assert raw.items is not None
-    assert raw.items.rows() == [(3, [], "1", "2022-04-10", 5)]
+    assert raw.items.rows() == [(3, [], "1", 19092, 5)]
     assert "left out 4 columns" in raw.notes[1]
     assert raw.notes[2].endswith("not read: music_id")
 
@@ -113,7 +113,7 @@ def test_kuairand_pure(data_folder):
     siblings = events.head(94_784).select("user_id", "time_ms").is_duplicated().sum()
     assert siblings == 7241
     assert raw.items is not None
-    assert raw.items.columns == ["item_id", "genres", "author_id", "upload_date", "duration_ms"]
+    assert raw.items.columns == ["item_id", "genres", "author_id", "upload_day", "duration_ms"]
     assert raw.items.height == 7583
     assert set(events["item_id"]) <= set(raw.items["item_id"])
     assert any("show_cnt" in note for note in raw.notes)

@@ -55,7 +55,7 @@ def test_movielens_100k(tmp_path, ending):
     assert raw.users is not None
     assert raw.users.to_dict(as_series=False) == {
         "user_id": [196, 186],
-        "age": [49, 39],
+        "age": ["49", "39"],
         "gender": ["M", "F"],
         "occupation": ["writer", "executive"],
         "zip_code": ["05201", "V3N4P"],
@@ -76,7 +76,7 @@ def test_movielens_1m(tmp_path, ending):
         (1193, "Nowhere (V)", [], "Other", None),
     ]
     assert raw.users is not None
-    assert raw.users.rows() == [(1, 1, "F", "10", "01067")]
+    assert raw.users.rows() == [(1, "1", "F", "10", "01067")]
 
 
 def test_movielens_1m_with_an_order_but_no_times(tmp_path):

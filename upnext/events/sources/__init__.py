@@ -19,6 +19,7 @@ from upnext.events.sources.movietweetings import MovieTweetingsSource
 from upnext.events.sources.raw import RawLog
 from upnext.events.sources.sasrec import SASRecSource
 from upnext.events.sources.sequences import SequenceTable, read_sequence
+from upnext.events.sources.side_tables import in_order
 from upnext.events.sources.table import TableSource
 from upnext.events.sources.yambda import YambdaSource
 
@@ -39,6 +40,7 @@ __all__ = [
     "as_frame",
     "find_files",
     "fingerprints",
+    "in_order",
     "read",
     "read_sequence",
     "resolve_path",

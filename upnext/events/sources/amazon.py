@@ -49,7 +49,12 @@ def read(config: AmazonSource) -> RawLog:
     attributes = either(folder, f"{name}_item2attributes.json")
     if attributes is None:
         notes.append(f"{folder} holds no {name}_item2attributes.json: no attributes")
-    return RawLog(events=events, items=None if attributes is None else _attributes(attributes), notes=notes)
+    return RawLog(
+        events=events,
+        items=None if attributes is None else _attributes(attributes),
+        item_features={} if attributes is None else {"attributes": "multi"},
+        notes=notes,
+    )
 
 
 def _timed(file: Path) -> pl.DataFrame:

@@ -17,6 +17,7 @@ __all__ = [
     "read_genres",
     "read_ids",
     "read_integers",
+    "read_numbers",
     "read_requests",
     "read_untyped",
     "refuse_repeats",
@@ -112,7 +113,7 @@ def refuse_repeats(column: Column, ids: pl.Series) -> None:
 
 def read_context(column: Column, kind: ContextKind) -> pl.Series:
     """Read a context: String for a categorical, Float32 for a numeric one; null where it was not observed."""
-    return read_categories(column) if kind == "categorical" else _narrow(column, _numbers(column))
+    return read_categories(column) if kind == "categorical" else _narrow(column, read_numbers(column))
 
 
 def read_categories(column: Column) -> pl.Series:
@@ -140,7 +141,7 @@ def read_feedback(column: Column, kind: FeedbackKind) -> pl.Series:
 
     Raises:   BadData: no number, or not 0 or 1 (binary), outside [0, 1] (fraction), negative (amount).
     """
-    values = _numbers(column)
+    values = read_numbers(column)
     if kind == "binary":
         bad, allowed, todo = ~values.is_in([0.0, 1.0]), "0 or 1 for binary feedback", 'declare kind "amount"'
     elif kind == "fraction":
@@ -159,7 +160,7 @@ def read_feedback(column: Column, kind: FeedbackKind) -> pl.Series:
 def read_amounts(column: Column, highest: float) -> pl.Series:
     """Read an amount that a published format keeps within 0 and `highest`: (rows,) Float32, no nulls."""
     column.refuse(column.values.is_null(), f"0 to {highest:g}", "download the file again")
-    values = _numbers(column)
+    values = read_numbers(column)
     column.refuse(~values.is_between(0.0, highest), f"0 to {highest:g}", "download the file again")
     return values.cast(pl.Float32)
 
@@ -169,7 +170,7 @@ def read_integers(column: Column, lowest: int, highest: int) -> pl.Series:
 
     Raises:   BadData: no integer, or outside the range.
     """
-    values = _numbers(column)
+    values = read_numbers(column)
     column.refuse(
         (values != values.floor()) | ~values.is_between(lowest, highest),
         f"integers from {lowest} to {highest}",
@@ -178,8 +179,11 @@ def read_integers(column: Column, lowest: int, highest: int) -> pl.Series:
     return values.cast(pl.Int64)
 
 
-def _numbers(column: Column) -> pl.Series:
-    """Read numbers as Float64; what is empty or not a number (NaN) was not observed."""
+def read_numbers(column: Column) -> pl.Series:
+    """Read numbers as Float64; what is empty or not a number (NaN) was not observed.
+
+    Raises:   BadData: no number, or an infinite one.
+    """
     values = column.values
     if values.dtype == pl.String:
         text = values.str.strip_chars()
@@ -202,8 +206,10 @@ def _narrow(column: Column, values: pl.Series) -> pl.Series:
     return narrow
 
 
-def read_genres(column: Column, separator: str) -> pl.Series:
+def read_genres(column: Column, separator: str, key: str = "genre_separator") -> pl.Series:
     """Read lists of names from lists, or from text with a separator: (rows,) List[String], never null.
+
+    Args:     key: what the separator is called in the configuration.
 
     Raises:   BadData: another type.
     """
@@ -215,7 +221,7 @@ def read_genres(column: Column, separator: str) -> pl.Series:
     elif isinstance(values.dtype, pl.List | pl.Array):
         lists = values.cast(pl.List(pl.String))
     else:
-        raise column.wrong_type("lists, or text with a genre_separator", "convert the column")
+        raise column.wrong_type(f"lists, or text with a {key}", "convert the column")
     cleaned = pl.element().str.strip_chars()
     kept = lists.list.eval(cleaned.filter(pl.element().is_not_null() & (cleaned != "")))
     empty = pl.Series([[]], dtype=pl.List(pl.String))

@@ -7,8 +7,8 @@ import polars as pl
 
 from upnext.base.configuration import Config
 from upnext.base.errors import BadData
-from upnext.base.schema import ITEM_ID, TIME_MS, USER_ID, context_column
-from upnext.events.sources.columns import join_ids, read_categories, read_ids, read_untyped, refuse_repeats
+from upnext.base.schema import ITEM_ID, TIME_MS, USER_ID, FeatureKind, context_column
+from upnext.events.sources.columns import join_ids, read_categories, read_ids, read_numbers, refuse_repeats
 from upnext.events.sources.files import either, resolve_path
 from upnext.events.sources.formats import read_table
 from upnext.events.sources.raw import Column, RawLog
@@ -24,6 +24,12 @@ _CONTEXTS = {
     "country": "click_country",
     "region": "click_region",
     "referrer": "click_referrer_type",
+}
+_FEATURES: dict[str, FeatureKind] = {
+    "category_id": "categorical",
+    "publisher_id": "categorical",
+    "published_ms": "numeric",
+    "num_words": "numeric",
 }
 
 
@@ -68,6 +74,7 @@ def read(config: GloboSource) -> RawLog:
         events=pl.DataFrame([values.alias(name) for name, values in events.items()]),
         contexts=dict.fromkeys(_CONTEXTS, "categorical"),
         items=items,
+        item_features={} if items is None else _FEATURES,
         notes=notes,
     )
 
@@ -89,7 +96,7 @@ def _articles(file: Path, events: Column, ids: pl.Series) -> tuple[pl.DataFrame,
         ITEM_ID: side_ids,
         "category_id": read_categories(Column(frame["category_id"], origin)),
         "publisher_id": read_categories(Column(frame["publisher_id"], origin)),
-        "published_ms": read_untyped(Column(frame["created_at_ts"], origin)),
-        "num_words": read_untyped(Column(frame["words_count"], origin)),
+        "published_ms": read_numbers(Column(frame["created_at_ts"], origin)),
+        "num_words": read_numbers(Column(frame["words_count"], origin)),
     }
     return pl.DataFrame([values.alias(name) for name, values in columns.items()]), ids

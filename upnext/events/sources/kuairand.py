@@ -12,6 +12,7 @@ from upnext.base.schema import (
     ITEM_ID,
     TIME_MS,
     USER_ID,
+    FeatureKind,
     FeedbackKind,
     context_column,
     feedback_column,
@@ -23,6 +24,7 @@ from upnext.events.sources.columns import (
     read_genres,
     read_ids,
     read_integers,
+    read_numbers,
     refuse_repeats,
 )
 from upnext.events.sources.files import resolve_path
@@ -43,6 +45,12 @@ _BINARY = {
     "hate": "is_hate",
 }
 _ITEM_COLUMNS = ("author_id", "tag", "upload_dt", "video_duration")
+_ITEM_FEATURES: dict[str, FeatureKind] = {
+    GENRES: "multi",
+    "author_id": "categorical",
+    "upload_day": "numeric",
+    "duration_ms": "numeric",
+}
 _FUTURE = r"_cnt$|_num$|^counts$|^play_(duration|progress)$|^comment_stay_duration$|^visible_status$"
 """Columns of an item table that were counted over a month, or hold at the time of the download."""
 
@@ -81,12 +89,21 @@ def read(config: KuaiRandSource) -> RawLog:
         notes.append(f"{folder} holds no item_features.parquet or video_features_basic_*.csv: no authors, no tags")
     else:
         items, events[ITEM_ID] = _items(table, item, events[ITEM_ID], notes)
+    people = _user_file(folder)
+    users = None
+    if people is None:
+        notes.append(f"{folder} holds no user_features_*.csv: no user features")
+    else:
+        users, events[USER_ID] = _users(people, user, events[USER_ID], notes)
     kinds: dict[str, FeedbackKind] = dict.fromkeys(_BINARY, "binary")
     return RawLog(
         events=pl.DataFrame([values.alias(name) for name, values in events.items()]),
         contexts=dict.fromkeys(["tab", "hour", *(["is_rand"] if config.random else [])], "categorical"),
         feedback=kinds | {"play_ms": "amount", "played": "fraction"},
         items=items,
+        users=users,
+        item_features=_ITEM_FEATURES if items is not None else {},
+        user_features={} if users is None else _user_kinds(users),
         views={"clicked": "click == 1", "watched": "long_view == 1", "liked": "like == 1", "passed": "click == 0"},
         notes=notes,
     )
@@ -132,6 +149,38 @@ def _item_file(folder: Path) -> list[Path] | None:
     return [whole] if whole.is_file() else basic or None
 
 
+def _user_file(folder: Path) -> Path | None:
+    return next(iter(sorted([*folder.glob("user_features_*.csv"), *folder.glob("user_features_*.csv.gz")])), None)
+
+
+def _users(file: Path, events: Column, ids: pl.Series, notes: list[str]) -> tuple[pl.DataFrame, pl.Series]:
+    """Of users what never changes: the order in which they registered, and codes whose meaning is not published."""
+    frame, origin = read_table(str(file), dict.fromkeys(("user_id", "register_days"), _ROLE), keep_others=True)
+    codes = [name for name in frame.columns if name.startswith("onehot_feat")]
+    left = [name for name in frame.columns if name not in ("user_id", "register_days", *codes)]
+    if left:
+        notes.append(f"{file}: left out {len(left)} columns that hold at the time of the download: {', '.join(left)}")
+    side = Column(frame["user_id"], origin)
+    side_ids = read_ids(side)
+    refuse_repeats(side, side_ids)
+    ids, side_ids = join_ids(events, ids, side, side_ids)
+    columns = {USER_ID: side_ids, "register_days": read_numbers(Column(frame["register_days"], origin))}
+    columns |= {name: read_categories(Column(frame[name], origin)) for name in codes}
+    return pl.DataFrame([values.alias(name) for name, values in columns.items()]), ids
+
+
+def _user_kinds(users: pl.DataFrame) -> dict[str, FeatureKind]:
+    codes: dict[str, FeatureKind] = {name: "categorical" for name in users.columns if name.startswith("onehot_feat")}
+    return {"register_days": "numeric", **codes}
+
+
+def _day(column: Column) -> pl.Series:
+    """Dates as days since 1970."""
+    days = column.values.cast(pl.String).str.to_date("%Y-%m-%d", strict=False)
+    column.refuse(days.is_null() & column.values.is_not_null(), "a date such as 2022-04-10", "download the file again")
+    return days.cast(pl.Int32)
+
+
 def _items(files: list[Path], events: Column, ids: pl.Series, notes: list[str]) -> tuple[pl.DataFrame, pl.Series]:
     roles = dict.fromkeys(("video_id", *_ITEM_COLUMNS), _ROLE)
     frame, origin = read_table([str(file) for file in files], roles, keep_others=True)
@@ -154,7 +203,7 @@ def _items(files: list[Path], events: Column, ids: pl.Series, notes: list[str]) 
         ITEM_ID: side_ids,
         GENRES: read_genres(Column(tag.set(tag == "unknown", None), origin), ","),
         "author_id": read_categories(Column(frame["author_id"], origin)),
-        "upload_date": frame["upload_dt"].cast(pl.String),
-        "duration_ms": duration,
+        "upload_day": _day(Column(frame["upload_dt"], origin)),
+        "duration_ms": duration.set(duration == 0, None),
     }
     return pl.DataFrame([values.alias(name) for name, values in columns.items()]), ids

@@ -11,7 +11,7 @@ from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TIME_MS, TITLE, USER
 from upnext.events.sources.columns import read_amounts, read_genres, read_ids, read_integers, refuse_repeats
 from upnext.events.sources.files import either, read_lines, resolve_path, split_lines
 from upnext.events.sources.formats import read_table
-from upnext.events.sources.movies import read_movies, release_year
+from upnext.events.sources.movies import MOVIE_FEATURES, read_movies, release_year
 from upnext.events.sources.raw import Column, RawLog
 from upnext.events.sources.times import read_times
 
@@ -26,6 +26,7 @@ _RATINGS: dict[Variant, str] = {
     "csv": "ratings.csv",
 }
 _HIGHEST_RATING = 5
+_USER_FEATURES = ("age", "gender", "occupation")
 
 _GENRES_100K = (
     *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
@@ -95,6 +96,8 @@ def read(config: MovieLensSource) -> RawLog:
         feedback={"rating": "amount"},
         items=items,
         users=users,
+        item_features={} if items is None else MOVIE_FEATURES,
+        user_features={} if users is None else dict.fromkeys(_USER_FEATURES, "categorical"),
         views={"liked": "rating >= 4"},
         notes=notes,
     )
@@ -146,6 +149,7 @@ def _csv(folder: Path, ratings: Path) -> RawLog:
         events=events,
         feedback={"rating": "amount"},
         items=None if movies is None else _movies_csv(movies),
+        item_features={} if movies is None else MOVIE_FEATURES,
         views={"liked": "rating >= 4"},
         notes=[] if movies is not None else [f"{folder} holds no movies.csv: no titles, no genres"],
     )
@@ -192,6 +196,6 @@ def _users(file: Path, variant: Variant) -> pl.DataFrame:
         fields = split_lines(read_lines(file, "latin-1"), "::", ["user", "gender", "age", "occupation", "zip_code"])
     ids = read_ids(fields["user"], "integers")
     refuse_repeats(fields["user"], ids)
-    columns = {USER_ID: ids, "age": read_integers(fields["age"], 0, 150).cast(pl.Int32)}
+    columns = {USER_ID: ids, "age": read_integers(fields["age"], 0, 150).cast(pl.String)}
     columns |= {name: fields[name].values for name in ("gender", "occupation", "zip_code")}
     return pl.DataFrame([values.alias(name) for name, values in columns.items()])

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import polars as pl
 
-from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TITLE
+from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TITLE, FeatureKind
 from upnext.events.sources.columns import IdType, read_genres, read_ids, refuse_repeats
 from upnext.events.sources.files import read_lines
 from upnext.events.sources.raw import Column
 
-__all__ = ["read_movies", "release_year"]
+__all__ = ["MOVIE_FEATURES", "read_movies", "release_year"]
+
+MOVIE_FEATURES: dict[str, FeatureKind] = {TITLE: "text", GENRES: "multi", "release_year": "numeric"}
+"""What holds of a movie at any time."""
 
 
 def read_movies(file: Path, encoding: str, *, ids: IdType) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from upnext.base.errors import BadData
 from upnext.base.schema import ITEM_ID, TIME_MS, USER_ID, feedback_column
 from upnext.events.sources.columns import read_amounts, read_ids
 from upnext.events.sources.files import either, read_lines, resolve_path, split_lines
-from upnext.events.sources.movies import read_movies
+from upnext.events.sources.movies import MOVIE_FEATURES, read_movies
 from upnext.events.sources.raw import RawLog
 from upnext.events.sources.times import read_times
 
@@ -49,6 +49,7 @@ def read(config: MovieTweetingsSource) -> RawLog:
         events=pl.DataFrame([values.alias(name) for name, values in columns.items()]),
         feedback={"rating": "amount"},
         items=None if movies is None else read_movies(movies, "utf-8", ids="text"),
+        item_features={} if movies is None else MOVIE_FEATURES,
         views={"liked": "rating >= 8"},
         notes=[] if movies is not None else [f"{folder} holds no movies.dat: no titles, no genres"],
     )

@@ -19,6 +19,7 @@ from upnext.base.schema import (
     TIME_MS,
     USER_ID,
     ContextKind,
+    FeatureKind,
     FeedbackKind,
     context_column,
     feedback_column,
@@ -42,6 +43,11 @@ class RawLog:
     `collection` (String) where the source has them; then any other columns."""
     users: pl.DataFrame | None = None
     """`user_id` (of the events' type, unique) and any other columns."""
+    item_features: dict[str, FeatureKind] = field(default_factory=dict)
+    """Columns of `items` that models may read: categorical and text are String, multi List(String), numeric a number,
+    vector List(Float32) of one length; null (multi: an empty list) means not observed."""
+    user_features: dict[str, FeatureKind] = field(default_factory=dict)
+    """The same of `users`."""
     views: dict[str, str] = field(default_factory=dict)
     """Views that the source proposes."""
     notes: list[str] = field(default_factory=list)
@@ -61,6 +67,8 @@ class RawLog:
         assert all(expected.get(name) == dtype for name, dtype in schema.items()), (schema, expected)
         assert self.items is None or self.items.schema[ITEM_ID] == self.events.schema[ITEM_ID]
         assert self.users is None or self.users.schema[USER_ID] == self.events.schema[USER_ID]
+        for table, features in ((self.items, self.item_features), (self.users, self.user_features)):
+            assert all(table is not None and _is_feature(table.schema[name], kind) for name, kind in features.items())
 
     @property
     def has_times(self) -> bool:
@@ -71,6 +79,13 @@ class RawLog:
     def has_requests(self) -> bool:
         """True where the source says which items were shown together."""
         return REQUEST_ID in self.events.columns
+
+
+def _is_feature(dtype: pl.DataType, kind: FeatureKind) -> bool:
+    if kind == "numeric":
+        return dtype.is_numeric()
+    types = {"multi": pl.List(pl.String), "vector": pl.List(pl.Float32)}
+    return dtype == types.get(kind, pl.String())
 
 
 @dataclass(frozen=True)

@@ -44,4 +44,8 @@ def read(config: SASRecSource) -> RawLog:
     users, items, table = read_ids(user), read_ids(item), None
     if config.items is not None:
         items, table = read_items(config.items, item, items)
-    return RawLog(events=pl.DataFrame([users.alias(USER_ID), items.alias(ITEM_ID)]), items=table)
+    return RawLog(
+        events=pl.DataFrame([users.alias(USER_ID), items.alias(ITEM_ID)]),
+        items=table,
+        item_features={} if config.items is None else config.items.kinds,
+    )

@@ -1,12 +1,14 @@
 """Side tables: what is known about items and users, beside the events."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import polars as pl
-from pydantic import Field
+import pyarrow as pa
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from upnext.base.configuration import Config
-from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TITLE, USER_ID
+from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TITLE, USER_ID, FeatureKind
 from upnext.events.sources.columns import (
     join_ids,
     read_categories,
@@ -15,14 +17,18 @@ from upnext.events.sources.columns import (
     read_untyped,
     refuse_repeats,
 )
+from upnext.events.sources.features import FeatureColumn, check_features, read_feature
 from upnext.events.sources.formats import Format, read_table
 from upnext.events.sources.frames import Frames
-from upnext.events.sources.raw import Column
+from upnext.events.sources.raw import Column, Origin
+from upnext.events.sources.short_forms import named_columns
 
-__all__ = ["ItemTable", "Path", "Separator", "UserTable", "read_items", "read_users"]
+__all__ = ["ItemTable", "Path", "Separator", "UserTable", "in_order", "read_items", "read_users"]
 
 Path = str | Annotated[list[str], Field(min_length=1)]
 """A file, a glob, or a list of them; `${UPNEXT_DATA}` may lead."""
+
+_SHOWN = (TITLE, GENRES, COLLECTION)
 
 Separator = Annotated[str, Field(min_length=1, max_length=1)]
 
@@ -46,6 +52,24 @@ class ItemTable(Config):
     """Between genres in text."""
     collection: str | None = None
     """What a page groups items by; where it is not given, a column called `collection`."""
+    features: dict[str, FeatureColumn] = Field(default_factory=dict)
+    """What models may read: name = "kind", name = { column, kind }, or a list of names, all categorical. Only what
+    holds at any time: nothing that was counted after the events."""
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _short_features(cls, value: Any, info: ValidationInfo) -> Any:
+        return named_columns(value, "categorical", {name: info.data.get(name) for name in _SHOWN})
+
+    @model_validator(mode="after")
+    def _features_fit(self) -> "ItemTable":
+        check_features(self.features, self.item, {name: getattr(self, name) for name in _SHOWN})
+        return self
+
+    @property
+    def kinds(self) -> dict[str, FeatureKind]:
+        """The kind of each feature."""
+        return {name: feature.kind for name, feature in self.features.items()}
 
 
 class UserTable(Config):
@@ -59,6 +83,23 @@ class UserTable(Config):
     """As for the events."""
     user: str
     """The column of user ids; each id once."""
+    features: dict[str, FeatureColumn] = Field(default_factory=dict)
+    """As for the items."""
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _short_features(cls, value: Any) -> Any:
+        return named_columns(value, "categorical")
+
+    @model_validator(mode="after")
+    def _features_fit(self) -> "UserTable":
+        check_features(self.features, self.user)
+        return self
+
+    @property
+    def kinds(self) -> dict[str, FeatureKind]:
+        """The kind of each feature."""
+        return {name: feature.kind for name, feature in self.features.items()}
 
 
 def read_items(
@@ -73,6 +114,7 @@ def read_items(
     """
     named = {TITLE: config.title, GENRES: config.genres, COLLECTION: config.collection}
     roles = {config.item: "items.item"} | {name: f"items.{key}" for key, name in named.items() if name is not None}
+    roles = _roles("items", config.features) | roles
     form, separator = config.format, config.separator
     frame, origin = read_table(config.path, roles, form=form, separator=separator, keep_others=True, in_memory=frames)
     side = Column(frame[config.item], origin)
@@ -85,7 +127,11 @@ def read_items(
         column = Column(frame[name], origin)
         values = read_genres(column, config.genre_separator) if key == GENRES else read_categories(column)
         columns.append(values.alias(key))
-    columns += _others(frame, side, {config.item, *found.values()}, {ITEM_ID, TITLE, GENRES, COLLECTION})
+    features = {name: feature for name, feature in config.features.items() if name not in found}
+    separators = {found[GENRES]: config.genre_separator} if GENRES in found else {}
+    columns += _features(frame, origin, features, separators)
+    used = {config.item, *found.values(), *(feature.column for feature in features.values())}
+    columns += _others(frame, side, used, {ITEM_ID, *_SHOWN, *features})
     return event_ids, pl.DataFrame(columns)
 
 
@@ -93,17 +139,56 @@ def read_users(
     config: UserTable, events: Column, event_ids: pl.Series, frames: Frames | None = None
 ) -> tuple[pl.Series, pl.DataFrame]:
     """Read a user table: the events' ids, and the table: `user_id`, then the others; as `read_items`."""
-    roles = {config.user: "users.user"}
+    roles = _roles("users", config.features) | {config.user: "users.user"}
     form, separator = config.format, config.separator
     frame, origin = read_table(config.path, roles, form=form, separator=separator, keep_others=True, in_memory=frames)
     side = Column(frame[config.user], origin)
     side_ids = read_ids(side)
     refuse_repeats(side, side_ids)
     event_ids, side_ids = join_ids(events, event_ids, side, side_ids)
-    return event_ids, pl.DataFrame([side_ids.alias(USER_ID), *_others(frame, side, {config.user}, {USER_ID})])
+    used = {config.user, *(feature.column for feature in config.features.values())}
+    columns = [side_ids.alias(USER_ID), *_features(frame, origin, config.features)]
+    return event_ids, pl.DataFrame([*columns, *_others(frame, side, used, {USER_ID, *config.features})])
+
+
+def _roles(table: str, features: Mapping[str, FeatureColumn]) -> dict[str, str]:
+    """Which key asks for a column that a feature reads."""
+    return {feature.column: f"{table}.features.{name}" for name, feature in features.items()}
+
+
+def _features(
+    frame: pl.DataFrame,
+    origin: Origin,
+    features: Mapping[str, FeatureColumn],
+    separators: Mapping[str, str] | None = None,
+) -> list[pl.Series]:
+    """The columns of features, each under the feature's name; `separators` of columns that have one already."""
+    return [
+        read_feature(
+            Column(frame[feature.column], origin),
+            feature.kind,
+            feature.separator or (separators or {}).get(feature.column, "|"),
+        ).alias(name)
+        for name, feature in features.items()
+    ]
 
 
 def _others(frame: pl.DataFrame, side: Column, used: set[str], reserved: set[str]) -> list[pl.Series]:
     """The columns without a role; one whose name a canonical column bears gives way to it."""
     names = [name for name in frame.columns if name not in used | reserved]
     return [read_untyped(Column(frame[name], side.origin)) for name in names]
+
+
+def in_order(ids: pl.Series, side: pl.DataFrame | None) -> pa.Table:
+    """Put a side table into the order of a vocabulary, without its id column; what it does not describe is null.
+
+    Args:     ids: called as the id column of the table.
+    Returns:  a row per id; a table without columns of its own has one that numbers the rows.
+    """
+    if side is None or side.width == 1:
+        return pa.table({"row": pa.array(range(len(ids)), pa.int64())})
+    joined = ids.to_frame().join(
+        side.unique(ids.name, keep="first", maintain_order=True), on=ids.name, how="left", maintain_order="left"
+    )
+    table: pa.Table = joined.drop(ids.name).to_arrow(compat_level=pl.CompatLevel.oldest())
+    return table

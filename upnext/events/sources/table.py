@@ -12,7 +12,6 @@ feedback = { played = "fraction" }
 items = { path = "items.parquet", item = "item_id", title = "title" }
 """
 
-import re
 from typing import Any, Literal
 
 import polars as pl
@@ -35,6 +34,7 @@ from upnext.events.sources.formats import Format, read_table
 from upnext.events.sources.frames import Frames
 from upnext.events.sources.raw import Column, RawLog
 from upnext.events.sources.sequences import SequenceTable
+from upnext.events.sources.short_forms import named_columns
 from upnext.events.sources.side_tables import ItemTable, Path, Separator, UserTable, read_items, read_users
 from upnext.events.sources.times import TimeUnit, read_times
 
@@ -90,19 +90,19 @@ class TableSource(Config):
     items: ItemTable | None = None
     """A side table of items."""
     users: UserTable | None = None
-    """A side table of users; it is checked, and no stage reads it yet."""
+    """A side table of users."""
     sequences: dict[str, SequenceTable] = Field(default_factory=dict)
     """What users did that is no event of an item, such as searches, by names of your own."""
 
     @field_validator("contexts", mode="before")
     @classmethod
     def _short_contexts(cls, value: Any) -> Any:
-        return _named_columns(value, "categorical")
+        return named_columns(value, "categorical")
 
     @field_validator("feedback", mode="before")
     @classmethod
     def _short_feedback(cls, value: Any) -> Any:
-        return _named_columns(value, "binary")
+        return named_columns(value, "binary")
 
     @model_validator(mode="after")
     def _one_role_per_column(self) -> "TableSource":
@@ -130,28 +130,6 @@ class TableSource(Config):
         named = [(role, column) for role, column in single.items() if column is not None]
         named += [(f"contexts.{name}", context.column) for name, context in self.contexts.items()]
         return named + [(f"feedback.{name}", feedback.column) for name, feedback in self.feedback.items()]
-
-
-def _named_columns(value: Any, kind: str) -> Any:
-    """Write the short forms out: a list of names, or name = "kind"."""
-    if isinstance(value, list):
-        value = dict.fromkeys(value, kind)
-    if not isinstance(value, dict):
-        return value
-    for name in value:
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
-            raise ValueError(
-                f"{name!r} cannot be a name; use letters, digits and underscores, and give the column:"
-                f' name = {{ column = "{name}", kind = "{kind}" }}'
-            )
-    return {
-        name: {"column": name, "kind": form}
-        if isinstance(form, str)
-        else {"column": name, **form}
-        if isinstance(form, dict)
-        else form
-        for name, form in value.items()
-    }
 
 
 def read(config: TableSource, frames: Frames | None = None) -> RawLog:
@@ -190,4 +168,6 @@ def read(config: TableSource, frames: Frames | None = None) -> RawLog:
         feedback={name: feedback.kind for name, feedback in config.feedback.items()},
         items=item_table,
         users=user_table,
+        item_features={} if config.items is None else config.items.kinds,
+        user_features={} if config.users is None else config.users.kinds,
     )

@@ -83,6 +83,7 @@ def read(config: YambdaSource) -> RawLog:
         contexts={"is_organic": "categorical"},
         feedback=binary | {"played": "fraction"},
         items=items,
+        item_features={"duration_s": "numeric"},
         views={"listened": "played >= 0.5"} | {f"{name}d": f"{name} == 1" for name in names},
         notes=notes,
     )
