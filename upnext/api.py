@@ -91,6 +91,9 @@ class EventLog:
         *,
         items: object = None,
         users: object = None,
+        item_features: list[str] | Settings | None = None,
+        user_features: list[str] | Settings | None = None,
+        allow_leaks: list[str] | None = None,
         split: Settings | GlobalTime | LeaveLastOut | None = None,
         views: Mapping[str, str] | None = None,
         request_safe: bool | None = None,
@@ -101,8 +104,9 @@ class EventLog:
         Args:     events: a Polars, pandas or Arrow table, one row per interaction.
                   columns: the role of each column, such as `{"user": "user_id", "item": "item_id", "time": "at"}`.
                   items: a table with one row per item; its id column is called as in the events, and `title`,
-                  `genres` and `collection` have a meaning. users: the same for users; it is checked, not used.
-                  split, views, request_safe: as in `[prepare]`; unset, its defaults.
+                  `genres` and `collection` have a meaning. users: the same for users.
+                  item_features, user_features: what of them models may read, such as `{"author": "categorical"}`.
+                  split, views, request_safe, allow_leaks: as in `[prepare]`; unset, its defaults.
                   folder: the workspace that keeps what is made; unset, a temporary one.
         Returns:  the prepared log; one of the same tables and settings that the folder holds is not made again.
         Raises:   BadData: naming the table, the row, the column, the value, what is allowed and what to do.
@@ -111,12 +115,16 @@ class EventLog:
         where = "EventLog.from_frame"
         frames = {"events": as_frame(events, "events")}
         source: dict[str, Any] = {"kind": "table", "path": "events"} | _roles(columns, where)
-        for name, role, table in (("items", "item", items), ("users", "user", users)):
+        tables = (("items", "item", items, item_features), ("users", "user", users, user_features))
+        for name, role, table, features in tables:
             if table is not None:
                 frames[name] = as_frame(table, name)
-                source[name] = {"path": name, role: columns.get(role)}
+                source[name] = {"path": name, role: columns.get(role), "features": features or {}}
+            elif features is not None:
+                raise BadConfig(f"{where}: {role}_features need a table; give {name} too")
         chosen = {"split": split, "request_safe": request_safe, "views": None if views is None else dict(views)}
-        settings = {name: value for name, value in chosen.items() if value is not None}
+        settings: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+        settings |= {"allow_leaks": allow_leaks or []}
         checked = parse_config(TableSource, source, f"{where}, columns")
         config = parse_config(PrepareConfig, {"source": checked} | settings, where)
         root = Path(tempfile.mkdtemp(prefix="upnext-")) if folder is None else Path(folder)

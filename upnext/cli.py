@@ -75,6 +75,8 @@ def init(
     user: Annotated[str | None, typer.Option(metavar="COLUMN", help="the column of users")] = None,
     item: Annotated[str | None, typer.Option(metavar="COLUMN", help="the column of items")] = None,
     time: Annotated[str | None, typer.Option(metavar="COLUMN", help="the column of times")] = None,
+    items: Annotated[str | None, typer.Option(metavar="FILE", help="a table of items")] = None,
+    users: Annotated[str | None, typer.Option(metavar="FILE", help="a table of users")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the guesses as JSON; writes only with --out")] = False,
 ) -> None:
     """Look at a table, guess what its columns are, and write a project that `upnext run` accepts."""
@@ -83,7 +85,8 @@ def init(
     from upnext.commands.init import init_project
 
     given = {role: column for role, column in (("user", user), ("item", item), ("time", time)) if column is not None}
-    init_project(file, out, given, as_json, Console())
+    sides = {owner: side for owner, side in (("item", items), ("user", users)) if side is not None}
+    init_project(file, out, given, as_json, Console(), sides)
 
 
 @app.command()

@@ -176,3 +176,25 @@ def test_a_folder_without_a_log_is_refused(tmp_path: Path):
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(BadArtifact, match="is no workspace with a log"):
             upnext.EventLog.open(folder)
+
+
+def test_features_of_tables_in_memory():
+    people = pl.DataFrame({"user": events()["user"].unique()}).with_columns(age=pl.col("user") % 50)
+    what = items().with_columns(studio=pl.col("item").hash() % 3)
+    log = upnext.EventLog.from_frame(
+        events(),
+        COLUMNS,
+        items=what,
+        users=people,
+        item_features=["studio"],
+        user_features={"age": "numeric"},
+        split=SPLIT,
+    )
+    schema = log.artifact.manifest["metrics"]["schema"]
+    assert (schema["item_features"], schema["user_features"]) == ({"studio": "categorical"}, {"age": "numeric"})
+    with pytest.raises(BadConfig, match="user_features need a table; give users too"):
+        upnext.EventLog.from_frame(events(), COLUMNS, user_features=["age"])
+    with pytest.raises(BadConfig, match=r"EventLog.from_frame, columns: items.features.studio: .*'categorical'"):
+        upnext.EventLog.from_frame(events(), COLUMNS, items=what, item_features={"studio": "words"})
+    with pytest.raises(BadConfig, match="allow_leaks names 'plays', which no side table has"):
+        upnext.EventLog.from_frame(events(), COLUMNS, items=what, allow_leaks=["plays"], split=SPLIT)

@@ -100,3 +100,86 @@ def test_a_table_that_is_no_log_writes_nothing(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(BadData, match=r"a.csv is no log yet: column 'item' holds item ids as floats"):
         init_project("a.csv", None, {}, False, QUIET)
     assert not Path("project.toml").exists()
+
+
+FILMS = {
+    "item": list(range(1, 24)),
+    "Film title": [f"Part {number}" for number in range(23)],
+    "genres": ["a|b", "b", "c|a|b"] * 7 + ["c", "a"],
+    "studio code": [7, 8, 9] * 7 + [7, 8],
+    "minutes": [60 + 3 * number for number in range(23)],
+    "year": [1990 + number % 5 for number in range(23)],
+    "plot": [f"In which {number} people meet" for number in range(23)],
+    "color": ["red", "blue"] * 11 + ["red"],
+    "play_count": list(range(23)),
+    "barcode": [f"x{number}" for number in range(23)],
+    "isbn_id": list(range(100, 123)),
+    "void": [None] * 22 + ["x"],
+}
+PEOPLE = {
+    "id": [f"u{number}" for number in range(9)],
+    "age": [20.5 + number for number in range(9)],
+    "pro": [True, False, True] * 3,
+}
+
+
+def test_side_tables_become_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    events().write_csv("events.csv")
+    pl.DataFrame(FILMS).write_csv("films.csv")
+    pl.DataFrame(PEOPLE | {"taste": [[0.5, float(number)] for number in range(9)]}).write_parquet("people.parquet")
+    done = CliRunner().invoke(app, ["init", "events.csv", "--items", "films.csv", "--users", "people.parquet"])
+    assert done.exit_code == 0, done.output
+    source = tomllib.loads(Path("project.toml").read_text())["prepare"]["source"]
+    assert source["items"] == {
+        "path": "films.csv",
+        "item": "item",
+        "title": "Film title",
+        "genres": "genres",
+        "features": {
+            "title": "text",
+            "genres": "multi",
+            "studio_code": {"column": "studio code", "kind": "categorical"},
+            "minutes": "numeric",
+            "year": "numeric",
+            "plot": "text",
+            "color": "categorical",
+        },
+    }
+    kinds = {"age": "numeric", "pro": "categorical", "taste": "vector"}
+    assert source["users"] == {"path": "people.parquet", "user": "id", "features": kinds}
+    text = Path("project.toml").read_text()
+    assert "# Read by no model: play_count: its name says that it was counted" in text
+    assert "# Read by no model: barcode: different on nearly every row" in text
+    assert "# Read by no model: isbn_id: different on every row: another id" in text
+    assert "# Read by no model: void: empty, or the same on every row" in text
+    project = load_project(Path("project.toml"))
+    schema = prepare.run(project.prepare, project.opened()).manifest["metrics"]["schema"]
+    assert list(schema["item_features"]) == list(source["items"]["features"])
+    assert schema["user_features"] == kinds
+
+
+def test_side_tables_in_json(tmp_path: Path) -> None:
+    events().write_csv(tmp_path / "events.csv")
+    pl.DataFrame({"film": ["a", "b", "c"], "cast": [["x"], ["y", "z"], []], "x": [[1.5], [], [2.0]]}).write_parquet(
+        tmp_path / "f.parquet"
+    )
+    done = CliRunner().invoke(
+        app, ["init", str(tmp_path / "events.csv"), "--items", str(tmp_path / "f.parquet"), "--json"]
+    )
+    shown = json.loads(done.output)["items"]
+    assert [(guess["column"], guess["role"], guess["kind"]) for guess in shown] == [
+        ("film", "item", None),
+        ("cast", "feature", "multi"),
+        ("x", "left out", None),
+    ]
+
+
+def test_a_side_table_that_repeats_its_ids_is_named(tmp_path: Path) -> None:
+    events().write_csv(tmp_path / "events.csv")
+    pl.DataFrame({"item": [1, 1, 2], "size": [1.5, 2.5, 3.5]}).write_csv(tmp_path / "films.csv")
+    with pytest.raises(BadData, match=r"no column of the item table holds each id once \(item, size\); keep one row"):
+        init_project(
+            str(tmp_path / "events.csv"), tmp_path / "a.toml", {}, False, QUIET, {"item": str(tmp_path / "films.csv")}
+        )
+    assert not (tmp_path / "a.toml").exists()

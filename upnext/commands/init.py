@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from upnext.base.errors import BadConfig, BadData
 from upnext.commands.project import Project
 from upnext.events.sources.formats import read_table
 from upnext.events.sources.guess import Guess, Guesses, guess_columns
+from upnext.events.sources.guess_features import guess_features
 
 __all__ = ["init_project", "project_text"]
 
@@ -34,11 +35,19 @@ _PARTS_OF_SPAN = 10
 _SEPARATORS = ";\t|"
 
 
-def init_project(file: str, out: Path | None, given: Mapping[str, str], as_json: bool, console: Console) -> None:
+def init_project(
+    file: str,
+    out: Path | None,
+    given: Mapping[str, str],
+    as_json: bool,
+    console: Console,
+    side_files: Mapping[str, str] | None = None,
+) -> None:
     """Show what the columns of a table seem to be, and write a project of it.
 
     Args:     file: a path or a pattern; out: the project's file; None writes project.toml, and with `as_json`
-              nothing. given: columns by role that need no guess.
+              nothing. given: columns by role that need no guess. side_files: tables of items and users, as
+              "item" and "user".
     Raises:   BadConfig: `out` exists. BadData: the file cannot be read, or is no log.
     """
     target = out or (None if as_json else Path("project.toml"))
@@ -50,16 +59,20 @@ def init_project(file: str, out: Path | None, given: Mapping[str, str], as_json:
         if separator is not None:
             frame, origin = read_table(file, {}, separator=separator, keep_others=True)
     guesses = guess_columns(frame, origin.is_untyped, given)
+    sides = {owner: _guess_side(path, owner, guesses) for owner, path in (side_files or {}).items()}
     if as_json:
         shown = asdict(guesses) | {"file": file, "num_rows": frame.height}
+        shown |= {f"{owner}s": [asdict(guess) for guess in side] for owner, side in sides.items()}
         console.print_json(json.dumps(shown), indent=None)
     else:
-        _show(file, frame.height, guesses, console)
+        _show(f"{file}: {frame.height:,} rows", guesses.columns, console)
+        for owner, side in sides.items():
+            _show(f"{(side_files or {})[owner]}: what is known of {owner}s", side, console)
     if guesses.problems:
         raise BadData(f"{file} is no log yet: {'; '.join(guesses.problems)}")
     if target is None:
         return
-    text = project_text(file, guesses, separator)
+    text = project_text(file, guesses, separator, {(side_files or {})[owner]: side for owner, side in sides.items()})
     parse_config(Project, tomllib.loads(text), str(target))  # what is written is accepted
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -72,11 +85,18 @@ def init_project(file: str, out: Path | None, given: Mapping[str, str], as_json:
         console.print(f"  upnext run {escape(str(target))} --until evaluate")
 
 
-def _show(file: str, num_rows: int, guesses: Guesses, console: Console) -> None:
-    table = Table(title=escape(f"{file}: {num_rows:,} rows"), title_justify="left")
+def _guess_side(file: str, owner: str, guesses: Guesses) -> list[Guess]:
+    """Guess the columns of a side table; its ids are called as in the events, or stand on one row each."""
+    frame, origin = read_table(file, {}, keep_others=True)
+    column = next((guess.column for guess in guesses.columns if guess.role == owner), owner)
+    return guess_features(frame, origin.is_untyped, owner, column)
+
+
+def _show(title: str, guesses: Sequence[Guess], console: Console) -> None:
+    table = Table(title=escape(title), title_justify="left")
     for name in ("column", "sample", "role", "why"):
         table.add_column(name, overflow="fold")
-    for guess in guesses.columns:
+    for guess in guesses:
         role = guess.role if guess.kind is None else f"{guess.role} ({guess.kind})"
         style = "dim" if guess.role == "left out" else None
         sample = ", ".join(_short(value, 24) for value in guess.sample)
@@ -89,8 +109,15 @@ def _short(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def project_text(file: str, guesses: Guesses, separator: str | None = None) -> str:
+def project_text(
+    file: str,
+    guesses: Guesses,
+    separator: str | None = None,
+    sides: Mapping[str, list[Guess]] | None = None,
+) -> str:
     """Write the project of a table as TOML, every guess with its reason.
+
+    Args:     sides: by file, the guesses of the tables of items and users.
 
     Returns:  text that `upnext run` accepts; the table has a user and an item.
     """
@@ -107,6 +134,8 @@ def project_text(file: str, guesses: Guesses, separator: str | None = None) -> s
     contexts, feedback = _named(guesses.of("context"), taken), _named(guesses.of("feedback"), taken)
     lines += _columns("contexts", "Known before the item is chosen.", contexts)
     lines += _columns("feedback", "Known only after it.", feedback)
+    for side_file, side in (sides or {}).items():
+        lines += _side(side_file, side)
     left = guesses.of("left out")
     lines += ["", "# Not read:"] if left else []
     lines += [f"#   {_comment(guess.column)}: {_comment(guess.reason)}" for guess in left]
@@ -136,11 +165,32 @@ def _named(guesses: list[Guess], taken: set[str]) -> dict[str, Guess]:
 
 
 def _columns(table: str, meaning: str, named: Mapping[str, Guess]) -> list[str]:
-    lines = ["", f"[prepare.source.{table}]  # {meaning}"] if named else []
+    return ["", f"[prepare.source.{table}]  # {meaning}", *_entries(named)] if named else []
+
+
+def _entries(named: Mapping[str, Guess]) -> list[str]:
+    lines = []
     for name, guess in named.items():
         kind = _text(guess.kind or "")
         value = kind if name == guess.column else f"{{ column = {_text(guess.column)}, kind = {kind} }}"
         lines.append(f"{name} = {value}  # {_comment(guess.reason)}")
+    return lines
+
+
+def _side(file: str, guesses: list[Guess]) -> list[str]:
+    """A side table: its id, what the page shows, and what models may read; these read what the page shows too."""
+    (ids,) = [guess for guess in guesses if guess.role in ("item", "user")]
+    lines = ["", f"[prepare.source.{ids.role}s]", f"path = {_text(file)}"]
+    lines += [f"{ids.role} = {_text(ids.column)}  # {_comment(ids.reason)}"]
+    shown = {guess.role: guess for guess in guesses if guess.role in ("title", "genres", "collection")}
+    lines += [f"{role} = {_text(guess.column)}  # {_comment(guess.reason)}" for role, guess in shown.items()]
+    features = _named([guess for guess in guesses if guess.role == "feature"], {"item_id", "user_id", *shown})
+    if shown or features:
+        lines += ["", f"[prepare.source.{ids.role}s.features]  # What models may read: what holds at any time."]
+        lines += [f"{role} = {_text(guess.kind or '')}" for role, guess in shown.items()]
+        lines += _entries(features)
+    left = [guess for guess in guesses if guess.role == "left out"]
+    lines += [f"# Read by no model: {_comment(guess.column)}: {_comment(guess.reason)}" for guess in left]
     return lines
 
 

@@ -31,7 +31,7 @@ from upnext.events.audit import Finding
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN
 
-__all__ = ["Suspect", "audit_side_tables", "find_suspects"]
+__all__ = ["Suspect", "audit_side_tables", "find_suspects", "is_counted"]
 
 _COUNTED = frozenset(
     (
@@ -144,7 +144,7 @@ def _look(name: str, x: NDArray[Any], b: NDArray[Any], told: list[NDArray[Any]])
     design = _design(told)
     left_x, left_b = (values - design @ np.linalg.lstsq(design, values, rcond=None)[0] for values in (x, b))
     partial = _correlation(left_x, left_b, x, b)
-    counted = _is_counted(name)
+    counted = is_counted(name)
     is_suspect = (
         abs(plain) >= _LEAST_CORRELATION
         and partial * np.sign(plain) >= _LEAST_PARTIAL[counted]
@@ -177,7 +177,8 @@ def _correlation(
     return float((left * right).mean() / np.sqrt((left**2).mean() * (right**2).mean()))
 
 
-def _is_counted(name: str) -> bool:
+def is_counted(name: str) -> bool:
+    """Whether a name speaks of counts or averages: show_cnt, avgRating."""
     return not _COUNTED.isdisjoint(word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name))
 
 
@@ -197,7 +198,7 @@ def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64] | None:
 
 def _finding(owner: str, columns: list[str], suspects: list[Suspect], allowed: Sequence[str]) -> Finding:
     check = f"columns of {owner}s"
-    named = [name for name in columns if _is_counted(name) and name not in {suspect.column for suspect in suspects}]
+    named = [name for name in columns if is_counted(name) and name not in {suspect.column for suspect in suspects}]
     if not suspects:
         message = f"none of {len(columns)} columns of numbers knows more of the held-out part than the training part"
         message += f"; by their names these may be counts: {', '.join(named)}" if named else ""

@@ -13,9 +13,23 @@ from upnext.events.sources.columns import read_untyped
 from upnext.events.sources.raw import Column, Origin
 from upnext.events.sources.times import guess_unit
 
-__all__ = ["Guess", "Guesses", "Role", "guess_columns"]
+__all__ = ["Guess", "Guesses", "Role", "as_id", "guess_columns", "name_words", "plainest", "with_sample"]
 
-Role = Literal["user", "item", "time", "request", "position", "context", "feedback", "left out"]
+Role = Literal[
+    "user",
+    "item",
+    "time",
+    "request",
+    "position",
+    "context",
+    "feedback",
+    "title",
+    "genres",
+    "collection",
+    "feature",
+    "left out",
+]
+"""What a column of the events may be, and of a side table."""
 
 _USERS = (
     *("userid", "user", "uid", "customerid", "customer", "visitorid", "visitor", "memberid", "member", "accountid"),
@@ -92,7 +106,7 @@ def guess_columns(frame: pl.DataFrame, is_untyped: bool, given: Mapping[str, str
     for role, column in (given or {}).items():
         if column not in frame.columns:
             raise BadConfig(f"--{role} {column}: there is no such column; the table has {', '.join(frame.columns)}")
-    table = frame.select(_plain(frame[name], is_untyped) for name in frame.columns)
+    table = frame.select(plainest(frame[name], is_untyped) for name in frame.columns)
     found: dict[str, Guess] = {}
     for role, names in (("user", _USERS), ("item", _ITEMS)):
         chosen = _identify(table, role, names, found, given or {})
@@ -105,11 +119,11 @@ def guess_columns(frame: pl.DataFrame, is_untyped: bool, given: Mapping[str, str
         if name not in found:
             taken = {guess.role for guess in found.values()}
             found[name] = _rest(table, name, ids, taken)
-    columns = [_with_sample(found[name], frame[name]) for name in table.columns]
+    columns = [with_sample(found[name], frame[name]) for name in table.columns]
     return Guesses(columns, span_ms, _problems(table, ids))
 
 
-def _plain(values: pl.Series, is_untyped: bool) -> pl.Series:
+def plainest(values: pl.Series, is_untyped: bool) -> pl.Series:
     """The plainest type: numbers and booleans in text become what they are, NaN becomes null."""
     if values.dtype == pl.String and is_untyped:
         text = values.str.strip_chars().str.to_lowercase()
@@ -119,21 +133,22 @@ def _plain(values: pl.Series, is_untyped: bool) -> pl.Series:
     return values.fill_nan(None) if values.dtype.is_float() else values
 
 
-def _words(name: str) -> list[str]:
+def name_words(name: str) -> list[str]:
     """`click_deviceGroup` -> click, device, group."""
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
 
 
 def _rank(name: str, names: Sequence[str]) -> int | None:
     """How well a name fits a list of names: 0 is best, None not at all."""
-    joined = "".join(_words(name))
+    joined = "".join(name_words(name))
     if joined in names:
         return names.index(joined)
     ends = [number for number, other in enumerate(names) if len(other) > 3 and joined.endswith(other)]
     return len(names) + ends[0] if ends else None
 
 
-def _is_id(values: pl.Series) -> bool:
+def as_id(values: pl.Series) -> bool:
+    """Whether values may be ids: integers or text."""
     return values.dtype.is_integer() or values.dtype == pl.String
 
 
@@ -146,15 +161,15 @@ def _identify(
         return Guess(given[role], role_, None, f"given as --{role}")
     free = [name for name in table.columns if name not in found and name not in given.values()]
     ranked = sorted((rank, name) for name in free if (rank := _rank(name, names)) is not None)
-    ranked = [(rank, name) for rank, name in ranked if _is_id(table[name]) or table[name].dtype.is_float()]
+    ranked = [(rank, name) for rank, name in ranked if as_id(table[name]) or table[name].dtype.is_float()]
     if ranked:
         name = ranked[0][1]
         distinct = table[name].n_unique()
-        session = "; no column names a person, so sessions count as users" if "session" in _words(name) else ""
+        session = "; no column names a person, so sessions count as users" if "session" in name_words(name) else ""
         return Guess(name, role_, None, f"its name; {distinct:,} different ids{session}")
     for name in free:
         values = table[name]
-        if _is_id(values) and 1 < values.n_unique() < len(values) and _moment_unit(values) is None:
+        if as_id(values) and 1 < values.n_unique() < len(values) and _moment_unit(values) is None:
             reason = f"no name says {role}: the first column left whose ids repeat; check it"
             return Guess(name, role_, None, reason)
     return None
@@ -206,7 +221,7 @@ def _time(
 
 
 def _sounds_like_time(name: str) -> bool:
-    return any(word in _TIMES for word in _words(name)) or _rank(name, _TIMES) is not None
+    return any(word in _TIMES for word in name_words(name)) or _rank(name, _TIMES) is not None
 
 
 def _edges(values: pl.Series, unit: str) -> tuple[int, int]:
@@ -235,11 +250,11 @@ def _day(time_ms: int) -> str:
 
 def _rest(table: pl.DataFrame, name: str, ids: Mapping[str, str], taken: set[Role]) -> Guess:
     """Guess a column that is neither an id nor the time."""
-    values, words = table[name], _words(name)
+    values, words = table[name], name_words(name)
     distinct = values.drop_nulls().n_unique()
     if distinct == 0:
         return Guess(name, "left out", None, "empty on every row")
-    if _rank(name, _REQUESTS) is not None and _is_id(values) and "request" not in taken:
+    if _rank(name, _REQUESTS) is not None and as_id(values) and "request" not in taken:
         if distinct < len(values) - values.null_count():
             return Guess(name, "request", None, f"its name; {distinct:,} different values")
         return Guess(name, "left out", None, "different on every row: nothing was shown together")
@@ -300,7 +315,7 @@ def _belongs_to(table: pl.DataFrame, name: str, ids: Mapping[str, str]) -> str |
 def _context(name: str, values: pl.Series, distinct: int, speaks: str | None) -> Guess:
     """Take what has few values as a categorical context."""
     is_plain = values.dtype.is_integer() or values.dtype in (pl.String, pl.Boolean)
-    if "session" in _words(name):
+    if "session" in name_words(name):
         return Guess(name, "left out", None, "of a session: that is no request, and may tell of its end")
     if not is_plain and not (speaks is not None and values.dtype.is_float()):
         return Guess(name, "left out", None, f"of type {values.dtype}")
@@ -315,7 +330,8 @@ def _context(name: str, values: pl.Series, distinct: int, speaks: str | None) ->
     return Guess(name, "context", "categorical", f"{distinct} different values; {why}")
 
 
-def _with_sample(guess: Guess, values: pl.Series) -> Guess:
+def with_sample(guess: Guess, values: pl.Series) -> Guess:
+    """Show a few different values beside a guess."""
     some = values.drop_nulls().head(1000).unique(maintain_order=True).head(3).to_list()
     return Guess(guess.column, guess.role, guess.kind, guess.reason, [str(value) for value in some])
 
@@ -335,7 +351,7 @@ def _problems(table: pl.DataFrame, ids: Mapping[str, str]) -> list[str]:
                 f"column {ids[role]!r} holds {role} ids as floats such as {values.drop_nulls().first()!r}; store"
                 " them as integers or text (pandas turns integers into floats where a value is missing)"
             )
-        elif not _is_id(values):
+        elif not as_id(values):
             problems.append(f"column {ids[role]!r} is of type {values.dtype}; ids are integers or text")
         if values.null_count():
             problems.append(f"column {ids[role]!r} lacks the {role} on {values.null_count():,} rows; remove these rows")
