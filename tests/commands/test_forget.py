@@ -28,6 +28,7 @@ from upnext.serving.release import Release
 from upnext.store.embedded import LmdbStore
 
 GONE, OTHER = "zoë who leaves", "zoë who stays"
+TOWN = "Where nobody else has lived"
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.truncate", "shutil.rmtree"}
 
 
@@ -58,6 +59,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'retriever = "sasrec"', 'retriever = "popular"'
     )
     text = text.replace("[prepare.source]", "[prepare]\nlive = true\n\n[prepare.source]")
+    users = 'users = {{ path = "{folder}/users.csv", user = "who", features = {{ town = "text" }} }}'
+    text = text.replace("[prepare.source.feedback]", f"{users}\n[prepare.source.feedback]")
+    (folder / "users.csv").write_text(f"who,town\na,Here\n{GONE},{TOWN}\n{OTHER},There\n")
     (folder / "events").mkdir()
     (folder / "more").mkdir()
     write_files(folder / "more")
@@ -80,8 +84,8 @@ def project(published: Path, tmp_path: Path) -> Path:
 
 
 def traces(work: Path) -> list[str]:
-    """Files below a workspace that hold the user's id, or the keys of their events."""
-    wanted = [b"who leaves", history_key(GONE)[2:]]  # also where the rest is escaped
+    """Files below a workspace that hold the user's id, their town, or the keys of their events."""
+    wanted = [b"who leaves", TOWN.encode(), history_key(GONE)[2:]]  # also where the rest is escaped
     files = [path for path in work.rglob("*") if path.is_file()]
     return [f"{path}" for path in files if any(one in path.read_bytes() for one in wanted)]
 
