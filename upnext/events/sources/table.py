@@ -12,6 +12,7 @@ feedback = { played = "fraction" }
 items = { path = "items.parquet", item = "item_id", title = "title" }
 """
 
+import re
 from typing import Any, Literal
 
 import polars as pl
