@@ -306,6 +306,7 @@ class SASRec(Estimator):
 
     Args:     view, width, layers, heads, max_length, dropout: the keys of `[pretrain.NAME.model]`.
               training: the keys of `[pretrain.NAME.training]`, such as `{"epochs": 5, "seed": 1}`.
+              loss: the keys of `[pretrain.NAME.loss]`, such as `{"kind": "sampled", "num_drawn": 4096}`.
               validation_cases: how many validation cases early stopping looks at.
               publish: how it is released, as for `Estimator`.
     Raises:   BadConfig: the key, the value, what is allowed.
@@ -322,6 +323,7 @@ class SASRec(Estimator):
         max_length: int = 100,
         dropout: float = 0.2,
         training: Settings | TrainingConfig | None = None,
+        loss: Settings | None = None,
         validation_cases: int = 2000,
         publish: Settings | None = None,
     ) -> None:
@@ -330,6 +332,7 @@ class SASRec(Estimator):
         model = parse_config(SASRecConfig, keys, "SASRec")
         schedule = _parsed(TrainingConfig, training, "SASRec, training")
         rest = {"training": schedule, "validation_cases": validation_cases}
+        rest |= {} if loss is None else {"loss": dict(loss)}
         super().__init__(parse_config(PretrainConfig, {"model": model} | rest, "SASRec"), publish)
 
 

@@ -14,6 +14,7 @@ from upnext.base.errors import UserError
 from upnext.models.popularity import Popular, PopularConfig
 from upnext.models.sasrec import SASRec, SASRecConfig
 from upnext.objectives.next_item import NextItemPrediction
+from upnext.objectives.softmax import SampledSoftmaxConfig, make_softmax
 from upnext.pipeline.pretrain import Chunks
 from upnext.training.loop import TrainingConfig, train
 
@@ -142,3 +143,48 @@ def test_learns_a_planted_order_that_popularity_cannot(tmp_path, precision):
             hits[name] += target in scores.topk(2).indices.tolist()
     assert hits["sasrec"] > 60
     assert hits["popular"] < 20
+
+
+POPULAR, CLUSTERS, MEMBERS = 10, 4, 20
+
+
+def planted_popularity(num_users: int, seed: int) -> tuple[Events, np.ndarray]:
+    """Every other event is one of ten popular items; the rest come from the user's own twenty of eighty."""
+    generator = np.random.default_rng(seed)
+    cluster = generator.integers(CLUSTERS, size=(num_users, 1))
+    items = 2 + POPULAR + cluster * MEMBERS + generator.integers(MEMBERS, size=(num_users, 12))
+    is_popular = generator.random(items.shape) < 0.5
+    items[is_popular] = 2 + generator.integers(POPULAR, size=is_popular.sum())
+    flat, steps = items.ravel(), np.arange(items.size)
+    return Events(flat, flat, steps, steps, steps), np.arange(0, items.size + 1, 12)
+
+
+@pytest.mark.parametrize(
+    ("correction", "worst", "best"), [("none", 0.0, 0.05), ("standard", 0.3, 1.0), ("corrected", 0.3, 1.0)]
+)
+def test_in_batch_negatives_push_popular_items_down_unless_they_are_corrected(tmp_path, correction, worst, best):
+    torch.manual_seed(0)
+    num_items = 2 + POPULAR + CLUSTERS * MEMBERS
+    events, offsets = planted_popularity(300, seed=0)
+    trained = torch.from_numpy(np.bincount(events.item, minlength=num_items) > 0)
+    counts = torch.from_numpy(np.bincount(events.item, minlength=num_items))[trained]
+    model = SASRec(SASRecConfig(width=16, max_length=12, dropout=0.0), trained, sparse_gradients=True)
+    loss = SampledSoftmaxConfig(negatives="in_batch", correction=correction)
+    objective = NextItemPrediction(model, make_softmax(loss, counts))
+    config = TrainingConfig(epochs=10, tokens_per_batch=512, learning_rate=1e-2, warmup_steps=5)
+    train(objective, objective, Chunks.cut(events, offsets, 12), rising(), config, tmp_path)
+    model.train(False)
+
+    held_out, held_offsets = planted_popularity(100, seed=1)
+    gains = []
+    for a, b in pairwise(held_offsets):
+        target = int(held_out.item[b - 1])
+        if target >= 2 + POPULAR:
+            continue
+        batch = histories([held_out.item[a : b - 1].tolist()])
+        with torch.inference_mode():
+            scores = model.score(model.encode(batch), request(1), torch.arange(num_items)[None])[0]
+        rank = 1 + int((scores > scores[target]).sum())
+        gains.append(1 / np.log2(rank + 1) if rank <= 10 else 0.0)
+    assert len(gains) > 30
+    assert worst <= np.mean(gains) <= best  # NDCG@10 of popular targets; the possible is about 0.45

@@ -13,9 +13,10 @@ from upnext.base.batches import SequenceBatch
 from upnext.base.errors import UserError
 from upnext.models.sasrec import SASRec, SASRecConfig
 from upnext.objectives.next_item import TARGET, NextItemPrediction
+from upnext.objectives.softmax import SampledSoftmaxConfig, make_softmax
 from upnext.training import memory
 from upnext.training.batches import shuffled_batches
-from upnext.training.memory import Need, available_bytes, check_memory, largest_batch
+from upnext.training.memory import Need, available_bytes, check_memory, largest_batch, need_of
 
 CPU = torch.device("cpu")
 
@@ -131,3 +132,28 @@ def test_free_memory_is_the_least_of_the_machine_and_its_control_groups(tmp_path
 def test_this_machine_says_something() -> None:
     free = available_bytes(CPU)
     assert free is None or free > 0
+
+
+def test_a_sampled_softmax_by_hand() -> None:
+    model = SASRec(SASRecConfig(width=8, layers=3, max_length=5), torch.arange(1000) >= 2, sparse_gradients=True)
+    config = SampledSoftmaxConfig(negatives="mixed", num_in_batch=30, num_drawn=20)
+    objective = NextItemPrediction(model, make_softmax(config, torch.ones(998, dtype=torch.int64)))
+    # 100 positions and 50 negatives: 8 x 150 x 8, a block 2 x 256 x 50; the input's sparse gradient 4 x 100 x 8.
+    assert objective.num_activations(100) == 56_000 + 9_600 + 25_600 + 3_200
+    need = need_of(objective, 500, 7)
+    table = 1000 * 8
+    assert need == Need(sum(parameter.numel() for parameter in model.parameters()), 500, 7 * 48, table)
+    assert need.on_device == 16 * need.parameters - 4 * table + 2_000
+
+
+def test_a_million_items_need_their_table_and_moments_and_little_more() -> None:
+    trained = torch.arange(1_000_002) >= 2
+    with torch.device("meta"):
+        model = SASRec(SASRecConfig(), trained, sparse_gradients=True)
+    full = NextItemPrediction(model)
+    counts = torch.ones(1_000_000, dtype=torch.int64)
+    sampled = NextItemPrediction(model, make_softmax(SampledSoftmaxConfig(), counts))
+    table = 4 * 64 * 1_000_002
+    needs = [need_of(one, one.num_activations(6_400), 0).on_device for one in (full, sampled)]
+    assert 3 * table < needs[1] < 4 * table
+    assert needs[0] > needs[1] + 3_000_000_000

@@ -14,6 +14,7 @@ from tests.training.test_loop import planted
 from upnext.base.errors import BadArtifact
 from upnext.models.sasrec import SASRec, SASRecConfig
 from upnext.objectives.next_item import NextItemPrediction
+from upnext.objectives.softmax import FullSoftmaxConfig, LossConfig, SampledSoftmaxConfig, make_softmax
 from upnext.pipeline.pretrain import Chunks
 from upnext.training import checkpoint, loop
 from upnext.training.checkpoint import Checkpoints
@@ -36,11 +37,19 @@ class Killed(BaseException):
 
 
 def attempt(
-    folder: Path, resume: bool, said: list[str] | None = None, config: TrainingConfig = CONFIG
-) -> tuple[SASRec, TrainingResult]:
+    folder: Path,
+    resume: bool,
+    said: list[str] | None = None,
+    config: TrainingConfig = CONFIG,
+    loss: LossConfig | None = None,
+) -> tuple[NextItemPrediction, TrainingResult]:
+    folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     events, offsets = planted(80, seed=0)
-    model = SASRec(SASRecConfig(width=8, layers=1, max_length=8, dropout=0.3), torch.arange(23) >= 2)
+    model_config = SASRecConfig(width=8, layers=1, max_length=8, dropout=0.3)
+    model = SASRec(model_config, torch.arange(23) >= 2, sparse_gradients=loss is not None)
+    counts = torch.from_numpy(np.bincount(events.item, minlength=23)[2:])
+    objective = NextItemPrediction(model, make_softmax(loss or FullSoftmaxConfig(), counts))
 
     def validate() -> dict[str, float]:
         torch.rand(3)  # a validation that draws changes nothing
@@ -48,13 +57,11 @@ def attempt(
 
     chunks = Chunks.cut(events, offsets, model.max_length)
     tell = (lambda _: None) if said is None else said.append
-    result = train(
-        model, NextItemPrediction(model), chunks, validate, config, folder, Start(recipe="r", resume=resume, tell=tell)
-    )
-    return model, result
+    start = Start(recipe="r", resume=resume, tell=tell)
+    return objective, train(objective, objective, chunks, validate, config, folder, start)
 
 
-def outcome(folder: Path, trained: tuple[SASRec, TrainingResult]) -> tuple[object, ...]:
+def outcome(folder: Path, trained: tuple[NextItemPrediction, TrainingResult]) -> tuple[object, ...]:
     model, result = trained
     weights = {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()}
     return weights, (folder / HISTORY).read_bytes(), (result.best_epoch, result.best_metric, result.epochs)
@@ -149,6 +156,22 @@ def test_many_stops_change_nothing(tmp_path: Path, undisturbed: tuple[object, ..
         break
     assert stops >= 3
     assert outcome(tmp_path, trained) == undisturbed
+
+
+@pytest.mark.parametrize("negatives", ["uniform", "in_batch", "popularity", "mixed"])
+def test_stops_change_nothing_where_negatives_are_drawn(tmp_path: Path, negatives: str) -> None:
+    counts = {"uniform": {"num_drawn": 5}, "in_batch": {"num_in_batch": 9}, "popularity": {"num_drawn": 5}}
+    keys = {"kind": "sampled", "negatives": negatives, "temperature": "learned", **counts.get(negatives, {})}
+    loss = SampledSoftmaxConfig.model_validate(keys)
+    expected = outcome(tmp_path / "whole", attempt(tmp_path / "whole", resume=False, loss=loss))
+    for count in (3, 7, 10):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop._Run, "_update", after_calls(count, loop._Run._update))
+            with pytest.raises(Killed):
+                attempt(tmp_path / "stopped", resume=count > 3, loss=loss)
+    trained = attempt(tmp_path / "stopped", resume=True, loss=loss)
+    assert outcome(tmp_path / "stopped", trained) == expected
+    assert trained[0].softmax.temperature.value != 1.0
 
 
 def test_without_resume_a_run_starts_over_and_says_so(tmp_path: Path, undisturbed: tuple[object, ...]) -> None:

@@ -53,14 +53,15 @@ class SASRec(nn.Module):
     The learned start token stands for the empty history, so that a new user has a state too. Item vectors are
     the rows of the input embedding. Items without a training event cannot be scored.
 
-    Args:     trained: (V,) bool by dense id, the items that have a training event.
+    Args:     trained: (V,) bool by dense id, the items that have a training event; sparse_gradients: the gradient of
+              the item embedding holds only the rows that occur, for tables much larger than a batch.
     Source:   Kang and McAuley 2018; pre-norm layers, GELU and a start token are ours.
     """
 
-    def __init__(self, config: SASRecConfig, trained: Tensor) -> None:
+    def __init__(self, config: SASRecConfig, trained: Tensor, *, sparse_gradients: bool = False) -> None:
         super().__init__()
         self.config = config
-        self.item_embedding = nn.Embedding(len(trained), config.width, padding_idx=PADDING)
+        self.item_embedding = nn.Embedding(len(trained), config.width, padding_idx=PADDING, sparse=sparse_gradients)
         self.start = nn.Parameter(torch.empty(config.width))
         self.positions = nn.Parameter(torch.empty(config.max_length + 1, config.width))
         self.layers = nn.ModuleList(

@@ -25,9 +25,16 @@ from upnext.models.build import AnyModel, ModelConfig, save_model
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
 from upnext.models.sasrec import SASRec, SASRecConfig
 from upnext.objectives.next_item import TARGET, NextItemPrediction
+from upnext.objectives.softmax import (
+    FullSoftmaxConfig,
+    LossConfig,
+    SampledSoftmaxConfig,
+    make_softmax,
+)
+from upnext.sampling.frequency import count_items
 from upnext.training.devices import choose_device
 from upnext.training.loop import HISTORY, Start, TrainingConfig, train
-from upnext.training.memory import Need, check_memory, largest_batch
+from upnext.training.memory import check_memory, largest_batch, need_of
 
 __all__ = ["PretrainConfig", "run"]
 
@@ -41,13 +48,22 @@ class PretrainConfig(Config):
     """What the model is."""
     training: TrainingConfig = TrainingConfig()
     """How it is trained; refused for models that are counted."""
+    loss: LossConfig = FullSoftmaxConfig()
+    """What its predictions are trained with; refused for models that are counted."""
     validation_cases: Annotated[int, Field(ge=1)] = 2000
     """How many validation cases the early stopping looks at, drawn once."""
 
     @model_validator(mode="after")
+    def _a_batch_has_its_negatives(self) -> "PretrainConfig":
+        wanted = self.loss.num_in_batch if isinstance(self.loss, SampledSoftmaxConfig) else None
+        if wanted is not None and wanted > (limit := self.training.tokens_per_batch):
+            raise ValueError(f"loss.num_in_batch {wanted} is above training.tokens_per_batch {limit}; lower it")
+        return self
+
+    @model_validator(mode="after")
     def _counting_models_are_not_trained(self) -> "PretrainConfig":
         if not isinstance(self.model, SASRecConfig):
-            for name in self.model_fields_set & {"training", "validation_cases"}:
+            for name in self.model_fields_set & {"training", "loss", "validation_cases"}:
                 raise ValueError(
                     f"{name!r} has no effect: a {self.model.kind} model is counted, not trained; remove it"
                 )
@@ -71,12 +87,13 @@ def run(
     def write(draft: Draft) -> None:
         log, part = EventLog.open(parent.folder / "log"), np.load(parent.folder / "split.npy")
 
-        def train_it(model: SASRec, data: Chunks, validate: Validate) -> None:
+        def train_it(objective: NextItemPrediction, data: Chunks, validate: Validate) -> None:
             folder = draft.keep()
             start = Start(label=name, recipe=folder.name, resume=resume, tell=tell)
-            result = train(model, NextItemPrediction(model), data, validate, config.training, folder, start)
+            result = train(objective, objective, data, validate, config.training, folder, start)
             shutil.copyfile(folder / HISTORY, draft.folder / HISTORY)
-            draft.metrics |= asdict(result) | {"parameters": sum(p.numel() for p in model.parameters())}
+            draft.metrics |= asdict(result) | {"parameters": sum(p.numel() for p in objective.model.parameters())}
+            draft.metrics["temperature"] = objective.softmax.temperature.value
 
         people = People.load(parent.folder)
         save_model(_fit(config, parent.manifest["metrics"], log, part, people, name, train_it), draft.folder)
@@ -114,23 +131,18 @@ def _fit(
             device = choose_device(config.training.device)
             num_events = int(log.views[config.model.view].sum())
             tokens = largest_batch(chunks.lengths, config.training.tokens_per_batch)
-            check_memory(_need(config.model, trained, tokens, num_events), device, name)
+            sampled = config.loss if isinstance(config.loss, SampledSoftmaxConfig) else None
+            counts = count_items(events.item, num_items, sampled.sketch if sampled else None)
+            softmax = make_softmax(config.loss, torch.from_numpy(counts)[trained].to(device))
+            make = partial(SASRec, config.model, trained, sparse_gradients=sampled is not None)
+            with torch.device("meta"):  # only its shapes, so that nothing is allocated yet
+                shapes = NextItemPrediction(make(), softmax)
+            check_memory(need_of(shapes, shapes.num_activations(tokens), 2 * num_events), device, name)
             torch.manual_seed(config.training.seed)
-            model = SASRec(config.model, trained).to(device)
+            model = make().to(device)
             validate = _validation(model, config, log, part, people, facts["split"]["kind"] == "leave_last_out")
-            train_it(model, chunks, validate)
+            train_it(NextItemPrediction(model, softmax), chunks, validate)
             return model
-
-
-def _need(config: SASRecConfig, trained: torch.Tensor, tokens: int, num_events: int) -> Need:
-    """What training will hold; the model here is only its shapes, so that nothing is allocated yet."""
-    with torch.device("meta"):
-        shapes = SASRec(config, trained)
-    return Need(
-        parameters=sum(parameter.numel() for parameter in shapes.parameters()),
-        activations=NextItemPrediction(shapes).num_activations(tokens),
-        log=2 * 6 * 8 * num_events,  # validation selects the view's events twice: five columns and their rows
-    )
 
 
 def _validation(
@@ -192,4 +204,4 @@ class Chunks:
         return SequenceBatch(**(vars(batch) | {"views": {**batch.views, TARGET: targets}}))
 
 
-TrainIt = Callable[[SASRec, Chunks, Validate], None]
+TrainIt = Callable[[NextItemPrediction, Chunks, Validate], None]

@@ -1,6 +1,6 @@
 """How much memory a training will need, and how much there is: asked before it starts.
 
-Shape letters: P parameters, T tokens of the largest batch.
+Shape letters: P parameters, S of them with a sparse gradient, T tokens of the largest batch.
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from upnext.base.errors import UserError
 
-__all__ = ["Need", "available_bytes", "check_memory", "largest_batch"]
+__all__ = ["Need", "available_bytes", "check_memory", "largest_batch", "need_of"]
 
 _FLOAT = 4
 
@@ -21,26 +22,47 @@ _FLOAT = 4
 class Need:
     """What a training holds at once, in bytes.
 
-    On the device: 4 · 4 · P (weights, gradients and AdamW's two moments) + 4 · activations; in the memory of the
-    host: the log's events. Training on the CPU needs the sum.
+    On the device: 4 · (4 · P - S) (weights, gradients and AdamW's two moments) + 4 · activations; in the memory of
+    the host: the log's events. Training on the CPU needs the sum.
 
     Args:     parameters: P; activations: float32 numbers that one step of the largest batch holds, which the
-              objective knows; log: bytes of events that are still to be read.
+              objective knows; log: bytes of events that are still to be read; sparse: S, parameters whose gradient
+              holds only the rows that occur, and counts with the activations.
     """
 
     parameters: int
     activations: int
     log: int
+    sparse: int = 0
+
+    @property
+    def kept(self) -> int:
+        """Bytes that stay from step to step: weights, dense gradients, moments."""
+        return _FLOAT * (4 * self.parameters - self.sparse)
 
     @property
     def on_device(self) -> int:
         """Bytes where the model is."""
-        return 4 * _FLOAT * self.parameters + _FLOAT * self.activations
+        return self.kept + _FLOAT * self.activations
 
     @property
     def total(self) -> int:
         """Bytes of everything."""
         return self.on_device + self.log
+
+
+def need_of(model: nn.Module, activations: int, num_events: int) -> Need:
+    """What training a model takes; the model may be only its shapes, on the device `meta`.
+
+    Args:     num_events: events of the log that are held in memory besides: five columns and their rows.
+    """
+    tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding) and module.sparse]
+    return Need(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        activations=activations,
+        log=6 * 8 * num_events,
+        sparse=sum(table.numel() for table in tables),
+    )
 
 
 def largest_batch(lengths: NDArray[np.int64], tokens_per_batch: int) -> int:
@@ -67,7 +89,7 @@ def check_memory(need: Need, device: torch.device, label: str) -> None:
     if free is not None and wanted > free:
         raise UserError(
             f"training {label} needs about {_size(wanted)} of memory, and {_size(free)} are free on {device.type}:"
-            f" {_size(4 * _FLOAT * need.parameters)} for {need.parameters:,} parameters with gradients and moments,"
+            f" {_size(need.kept)} for {need.parameters:,} parameters with gradients and moments,"
             f" {_size(_FLOAT * need.activations)} for a batch, {_size(need.log)} for the log;"
             " lower model.width, model.layers or training.tokens_per_batch, or free memory"
         )
