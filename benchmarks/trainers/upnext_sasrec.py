@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from pace import Pace
 
+from upnext.base.views import TARGET
 from upnext.commands.project import load_project
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN
 from upnext.models.sasrec import SASRec, SASRecConfig
-from upnext.objectives.next_item import TARGET, NextItemPrediction
+from upnext.objectives.next_item import NextItemPrediction
 from upnext.pipeline import prepare
-from upnext.pipeline.pretrain import Chunks
+from upnext.training.chunks import Chunks
 from upnext.training.loop import train
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "ml-1m.toml"

@@ -5,8 +5,9 @@ import torch
 
 from tests.models.histories import histories
 from upnext.base.batches import SequenceBatch
+from upnext.base.views import TARGET
 from upnext.models.sasrec import SASRec, SASRecConfig
-from upnext.objectives.next_item import TARGET, NextItemPrediction
+from upnext.objectives.next_item import NextItemPrediction
 
 V = 11
 

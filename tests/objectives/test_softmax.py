@@ -13,9 +13,10 @@ from tests.reference.sampled import sampled_softmax_loss as slow
 from upnext.base.batches import SequenceBatch
 from upnext.base.configuration import Config, parse_config
 from upnext.base.errors import BadConfig
+from upnext.base.views import TARGET
 from upnext.models.sasrec import SASRec, SASRecConfig
 from upnext.nn.temperature import HIGHEST, LOWEST, Temperature
-from upnext.objectives.next_item import TARGET, NextItemPrediction
+from upnext.objectives.next_item import NextItemPrediction
 from upnext.objectives.softmax import LossConfig, SampledSoftmax, SampledSoftmaxConfig, make_softmax
 from upnext.training.optimizers import adamw, clip_gradients
 

@@ -15,7 +15,7 @@ from upnext.models.popularity import Popular, PopularConfig
 from upnext.models.sasrec import SASRec, SASRecConfig
 from upnext.objectives.next_item import NextItemPrediction
 from upnext.objectives.softmax import SampledSoftmaxConfig, make_softmax
-from upnext.pipeline.pretrain import Chunks
+from upnext.training.chunks import Chunks
 from upnext.training.loop import TrainingConfig, train
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.models.histories import histories
 from upnext.base.batches import SequenceBatch
 from upnext.base.errors import UserError
+from upnext.base.views import TARGET
 from upnext.models.sasrec import SASRec, SASRecConfig
-from upnext.objectives.next_item import TARGET, NextItemPrediction
+from upnext.objectives.next_item import NextItemPrediction
 from upnext.objectives.softmax import SampledSoftmaxConfig, make_softmax
 from upnext.training import memory
 from upnext.training.batches import shuffled_batches

@@ -15,9 +15,9 @@ from upnext.base.errors import BadArtifact
 from upnext.models.sasrec import SASRec, SASRecConfig
 from upnext.objectives.next_item import NextItemPrediction
 from upnext.objectives.softmax import FullSoftmaxConfig, LossConfig, SampledSoftmaxConfig, make_softmax
-from upnext.pipeline.pretrain import Chunks
 from upnext.training import checkpoint, loop
 from upnext.training.checkpoint import Checkpoints
+from upnext.training.chunks import Chunks
 from upnext.training.loop import HISTORY, Start, TrainingConfig, TrainingResult, train
 
 CONFIG = TrainingConfig(epochs=6, patience=2, tokens_per_batch=64, warmup_steps=3, checkpoint_every=4)

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from upnext.base.errors import BadConfig
 
-__all__ = ["ALL", "Condition"]
+__all__ = ["ALL", "TARGET", "Condition"]
 
 ALL = "all"
 """The view every log has: all of its events."""
+
+TARGET = "target"
+"""The view of a training batch that marks which events are predicted; no log has it."""
 
 _COMPARISON = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|==|!=|>|<)\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*")
 

@@ -4,13 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from upnext.base.batches import SequenceBatch
+from upnext.base.views import TARGET
 from upnext.models.sasrec import SASRec
 from upnext.objectives.softmax import CatalogueSoftmax, FullSoftmax, FullSoftmaxConfig
 
-__all__ = ["TARGET", "NextItemPrediction"]
-
-TARGET = "target"
-"""The view that marks which events of a chunk are predicted."""
+__all__ = ["NextItemPrediction"]
 
 
 class NextItemPrediction(nn.Module):

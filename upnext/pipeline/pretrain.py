@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
-from upnext.base.batches import Events, SequenceBatch
 from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
 from upnext.evaluation.cases import find_cases
@@ -24,7 +23,7 @@ from upnext.metrics.ranking import ndcg
 from upnext.models.build import AnyModel, ModelConfig, save_model
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
 from upnext.models.sasrec import SASRec, SASRecConfig
-from upnext.objectives.next_item import TARGET, NextItemPrediction
+from upnext.objectives.next_item import NextItemPrediction
 from upnext.objectives.softmax import (
     FullSoftmaxConfig,
     LossConfig,
@@ -32,6 +31,7 @@ from upnext.objectives.softmax import (
     make_softmax,
 )
 from upnext.sampling.frequency import count_items
+from upnext.training.chunks import Chunks
 from upnext.training.devices import choose_device
 from upnext.training.loop import HISTORY, Start, TrainingConfig, train
 from upnext.training.memory import check_memory, largest_batch, need_of
@@ -167,41 +167,6 @@ def _validation(
         max_length=model.max_length,
     )
     return lambda: {"ndcg@10": float(ndcg(rank()[0].ranks, cases.case, len(cases), 10).mean())}
-
-
-@dataclass(frozen=True)
-class Chunks:
-    """Training histories cut into non-overlapping chunks, the last one full: `TrainingData` for the loop."""
-
-    events: Events
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    user_starts: NDArray[np.int64]
-
-    @classmethod
-    def cut(cls, events: Events, offsets: NDArray[np.int64], max_length: int) -> "Chunks":
-        """Cut each user's events, `offsets` (U+1,), from the end into chunks of at most `max_length`."""
-        counts = -(-np.diff(offsets) // max_length)
-        user = np.repeat(np.arange(len(counts)), counts)
-        from_end = np.cumsum(counts)[user] - 1 - np.arange(len(user))
-        ends = offsets[1:][user] - from_end * max_length
-        starts = np.maximum(ends - max_length, offsets[:-1][user])
-        return cls(events, starts, ends, offsets[:-1][user])
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """(R,) events per chunk."""
-        return self.ends - self.starts
-
-    def batch(self, rows: NDArray[np.int64]) -> SequenceBatch:
-        """Gather chunks; the view `target` marks all events but those that a cut left without any history.
-
-        The start token stands for a new user, so it must not learn from the middle of a history.
-        """
-        batch = self.events.batch(self.starts[rows], self.ends[rows])
-        is_whole = torch.from_numpy(self.starts[rows] == self.user_starts[rows])
-        targets = batch.mask & (is_whole[:, None] | (batch.num_visible > 0))
-        return SequenceBatch(**(vars(batch) | {"views": {**batch.views, TARGET: targets}}))
 
 
 TrainIt = Callable[[NextItemPrediction, Chunks, Validate], None]
