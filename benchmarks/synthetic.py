@@ -12,6 +12,7 @@ from upnext.base.batches import Events, FlatColumn
 from upnext.base.ids import FIRST
 from upnext.base.schema import COLLECTION, GENRES, TITLE, Schema, feedback_column
 from upnext.features.catalogue import Catalogue
+from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
 from upnext.models.build import save_model
 from upnext.models.popularity import RecentlyPopular, RecentlyPopularConfig
@@ -59,7 +60,8 @@ def write_release(draft: Draft, size: ReleaseSize) -> None:
     settings = ReleaseSettings(retriever="sasrec", popular="popular-now" if size.collections else None)
     (draft.folder / "release.json").write_text(settings.model_dump_json())
     Catalogue(Vocabulary(pa.array(np.arange(size.items))), _items(size)).save(draft.folder)
-    Vocabulary(pa.array([f"user-{n}" for n in range(size.users)])).save(draft.folder / "users.vocabulary.arrow")
+    users = Vocabulary(pa.array([f"user-{n}" for n in range(size.users)]))
+    People(users, pa.table({"row": np.arange(size.users)})).save(draft.folder)
     lengths = np.minimum(generator.geometric(1 / size.mean_length, size.users), size.max_stored)
     weights = 1 / np.arange(1, size.items + 1)
     chosen = FIRST + generator.choice(size.items, lengths.sum(), p=weights / weights.sum())
