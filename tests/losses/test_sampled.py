@@ -106,6 +106,21 @@ def test_without_gradients_the_loss_is_the_same():
     assert loss.item() == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(("correction", "mask_hits"), VARIANTS)
+def test_under_autocast_products_are_in_its_type_and_the_rest_is_not(correction, mask_hits):
+    generator = np.random.default_rng(4)
+    queries, items = (generator.normal(size=(n, D)).astype(np.float32) for n in (300, V))
+    targets, draws = generator.integers(0, V, 300).tolist(), [3, 5, 5, 0, 1, 9]
+    form = (targets, draws, probabilities().astype(np.float32), correction, mask_hits)
+    expected = fast(queries, items, *form)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fast(queries, items, *form)
+    for one, right in zip(found, expected, strict=True):
+        a, b = np.asarray(one), np.asarray(right)
+        assert 1e-6 < np.linalg.norm(a - b) / np.linalg.norm(b) < 1e-2  # bfloat16 has 8 bits: 0.4 % a number
+    assert found[1].dtype == found[2].dtype == np.float32
+
+
 def mean_gradient(correction: str, mask_hits: bool, n: int, repeats: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Mean over draws of the gradient of one position's query; the full softmax's; and its 1 - p."""
     generator = np.random.default_rng(n)

@@ -3,6 +3,7 @@
 Shape letters: N positions, n draws, M distinct items among them, D width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,7 +56,8 @@ def sampled_softmax_loss(
     learns log P - log Q instead of log P, which pushes popular items down. The value of `corrected` means nothing by
     itself and may be negative.
 
-    Memory is O(256 M + (N + M) D): gradients are computed with the loss, block by block.
+    Memory is O(256 M + (N + M) D): gradients are computed with the loss, block by block. Under autocast the products
+    with the negatives are in its type.
 
     Args:     positives: the vectors of the targets.
     Returns:  0-d; a position without negatives left adds 0, and so do no positions.
@@ -97,38 +99,57 @@ class _SampledSoftmaxLoss(torch.autograd.Function):
         kept: Tensor,
         is_corrected: bool,
     ) -> Tensor:
-        needs_gradient = queries.requires_grad or positives.requires_grad or negatives.requires_grad
-        loss = queries.new_zeros(())
-        d_queries, d_positives, d_negatives = (torch.zeros_like(one) for one in (queries, positives, negatives))
+        device = queries.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else queries.dtype
         form = _corrected if is_corrected else _cross_entropy
-        room = queries.new_empty(min(BLOCK, len(queries)), len(negatives))
-        for start in range(0, len(queries) if len(negatives) else 0, BLOCK):
-            rows = slice(start, start + BLOCK)
-            q, positive, own, left = queries[rows], positives[rows], hit[rows], kept[rows]
-            logits = torch.mm(q, negatives.T, out=room[: len(q)]).add_(log_weight)
-            is_hit = (own >= 0).nonzero().squeeze(1)
-            logits[is_hit, own[is_hit]] = -torch.inf
-            logits[(left == 0).nonzero().squeeze(1)] = 0.0  # nothing is left of them; `form` gives them no weight
-            highest = logits.amax(1)
-            shares = torch.softmax(logits, 1, out=logits)
-            # the highest logit has the largest share, which is never 0
-            log_sum = highest - shares.amax(1).log()
-            losses, miss = form((q * positive).sum(1), log_sum, shift[rows], left)
-            loss += losses.sum()
-            if needs_gradient:
-                # d loss / d s_+ = -miss; the negatives have +miss between them, by their shares of the sum
-                d_logits = shares.mul_(miss[:, None])
-                torch.mul(q, -miss[:, None], out=d_positives[rows])
-                torch.mm(d_logits, negatives, out=d_queries[rows])
-                d_queries[rows].addcmul_(positive, miss[:, None], value=-1)
-                d_negatives.addmm_(d_logits.T, q)
-        ctx.save_for_backward(d_queries, d_positives, d_negatives)
+        with torch.autocast(device, enabled=False):
+            loss, *gradients = _walk(queries, positives, negatives, log_weight, shift, hit, kept, form, dtype)
+        ctx.save_for_backward(*gradients)
         return loss
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (d_loss,) = grad_outputs
         return *(gradient * d_loss for gradient in ctx.saved_tensors), None, None, None, None, None
+
+
+def _walk(
+    queries: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    log_weight: Tensor,
+    shift: Tensor,
+    hit: Tensor,
+    kept: Tensor,
+    form: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The loss and its gradients, with the large products in `dtype`; all else keeps the precision of `queries`."""
+    needs_gradient = queries.requires_grad or positives.requires_grad or negatives.requires_grad
+    loss = queries.new_zeros(())
+    d_queries, d_positives, d_negatives = (torch.zeros_like(one) for one in (queries, positives, negatives))
+    e = negatives.detach().to(dtype)
+    room = e.new_empty(min(BLOCK, len(queries)), len(negatives))
+    for start in range(0, len(queries) if len(negatives) else 0, BLOCK):
+        rows = slice(start, start + BLOCK)
+        q, positive, own, left = queries[rows].detach(), positives[rows].detach(), hit[rows], kept[rows]
+        logits = torch.mm(q.to(dtype), e.T, out=room[: len(q)]).to(q.dtype).add_(log_weight)
+        is_hit = (own >= 0).nonzero().squeeze(1)
+        logits[is_hit, own[is_hit]] = -torch.inf
+        logits[(left == 0).nonzero().squeeze(1)] = 0.0  # nothing is left of them; `form` gives them no weight
+        highest = logits.amax(1)
+        shares = torch.softmax(logits, 1, out=logits)
+        # the highest logit has the largest share, which is never 0
+        log_sum = highest - shares.amax(1).log()
+        losses, miss = form((q * positive).sum(1), log_sum, shift[rows], left)
+        loss += losses.sum()
+        if needs_gradient:
+            # d loss / d s_+ = -miss; the negatives have +miss between them, by their shares of the sum
+            d_logits = shares.mul_(miss[:, None]).to(dtype)
+            torch.mul(q, -miss[:, None], out=d_positives[rows])
+            d_queries[rows] = (d_logits @ e).to(q.dtype).addcmul_(positive, miss[:, None], value=-1)
+            d_negatives += d_logits.T @ q.to(dtype)
+    return loss, d_queries, d_positives, d_negatives
 
 
 def _cross_entropy(target_logit: Tensor, log_sum: Tensor, shift: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
