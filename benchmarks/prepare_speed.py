@@ -1,6 +1,12 @@
 """Speed and memory of `prepare`: Globo's clicks as published, and copies of them with users of their own.
 
     UPNEXT_DATA=… python benchmarks/prepare_speed.py --copies 1 4
+    UPNEXT_DATA=… python benchmarks/prepare_speed.py --copies 16 --memory-limit "2 GB" --repeats 1 --add
+
+With a limit, `memory_limit` is set to it, and the kernel refuses the process more private address space than that and
+4.5 GB (RLIMIT_DATA), which allocators reserve and do not use: what holds the log in memory fails. `peak_gb` is all that
+lay in memory at one moment, with mapped files that the kernel may take back; `peak_private_gb`, looked at every 20 ms,
+is without them. `--add` keeps the rows that are there and were measured otherwise.
 
 Each run is a process of its own, so that its peak of memory is its own. Reading the Parquet file with Polars in
 another process, just before, says how fast the machine is at that moment. Results become rows of
@@ -19,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 from record import commit, machine
 
 from upnext.base.artifacts import Workspace
@@ -29,43 +36,58 @@ from upnext.pipeline import prepare
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "prepare.json"
 CLICKS = "${UPNEXT_DATA}/globo-news/globo_clicks.parquet"
 REPEATS = 3
+RESERVED = 4_500_000_000
 
 
 def main() -> None:
     """Measure each number of copies and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--copies", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--memory-limit", help='such as "2 GB"')
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--add", action="store_true", help="keep rows of other sizes and limits")
     parser.add_argument("--child", choices=("read", "prepare"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:
-        print(json.dumps(_child(arguments.child, arguments.folder)))
+        print(json.dumps(_child(arguments.child, arguments.folder, arguments.memory_limit)))
         return
+    limit, repeats = arguments.memory_limit, arguments.repeats
     command = f"python benchmarks/prepare_speed.py --copies {' '.join(map(str, arguments.copies))}"
-    rows = [row | {"command": command} for copies in arguments.copies for row in measure(copies)]
+    command += f' --memory-limit "{limit}"' if limit else ""
+    command += f" --repeats {repeats}" if repeats != REPEATS else ""
+    rows = [row | {"command": command} for copies in arguments.copies for row in measure(copies, limit, repeats)]
+    measured = {(row["dataset"], row["protocol"]) for row in rows}
+    before = json.loads(RESULTS.read_text()) if arguments.add else []
+    rows = [row for row in before if (row["dataset"], row["protocol"]) not in measured] + rows
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
         print(f"{row['dataset']:24} {row['variant']:12} {row['metric']:20} {row['value']:g}")
 
 
-def measure(copies: int) -> list[dict[str, Any]]:
-    """Rows of one size: the median of three runs, from the fastest to the slowest."""
+def measure(copies: int, limit: str | None, repeats: int) -> list[dict[str, Any]]:
+    """Rows of one size: the median of the runs, from the fastest to the slowest."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         num_events = replicate(copies, folder)
         reads, runs = [], []
-        for _ in range(REPEATS):
-            reads.append(_run("read", folder))
-            runs.append(_run("prepare", folder))
+        for _ in range(repeats):
+            reads.append(_run("read", folder, None))
+            runs.append(_run("prepare", folder, limit))
+    within = "" if limit is None else f"; memory_limit = {limit}, enforced"
     known = {
         "benchmark": "prepare",
         "dataset": "globo" if copies == 1 else f"globo, replicated {copies}x",
-        "protocol": f"{num_events:,} events; each run a process of its own, the median of {REPEATS}",
+        "protocol": f"{num_events:,} events; each run a process of its own, the median of {repeats}{within}",
         "model": "prepare",
-        "settings": {"copies": copies, "POLARS_MAX_THREADS": os.environ.get("POLARS_MAX_THREADS")},
+        "settings": {
+            "copies": copies,
+            "memory_limit": limit,
+            "POLARS_MAX_THREADS": os.environ.get("POLARS_MAX_THREADS"),
+        },
         "k": None,
-        "seeds": REPEATS,
+        "seeds": repeats,
         "minutes": None,
         "commit": commit(),
         "machine": machine(f"{os.cpu_count()} cores, shared", packages=("polars",)),
@@ -74,6 +96,7 @@ def measure(copies: int) -> list[dict[str, Any]]:
     figures = {
         ("prepare", "seconds"): seconds,
         ("prepare", "peak_gb"): [run["peak_gb"] for run in runs],
+        ("prepare", "peak_private_gb"): [run["peak_private_gb"] for run in runs],
         ("prepare", "events_per_s"): [num_events / second for second in seconds],
         ("only reading", "seconds"): [read["seconds"] for read in reads],
         ("only reading", "peak_gb"): [read["peak_gb"] for read in reads],
@@ -94,27 +117,46 @@ def replicate(copies: int, folder: Path) -> int:
     """Write the clicks as often as asked, the users of each copy under ids of their own; returns the rows."""
     clicks = pl.read_parquet(resolve_path(CLICKS))
     first = int(clicks["user_id"].max()) + 1  # type: ignore[arg-type]
-    frames = [clicks.with_columns(pl.col("user_id") + copy * first) for copy in range(copies)]
-    whole = pl.concat(frames, rechunk=True)
-    whole.write_parquet(folder / "globo_clicks.parquet")
-    return whole.height
+    with pq.ParquetWriter(folder / "globo_clicks.parquet", clicks.to_arrow().schema) as writer:
+        for copy in range(copies):
+            writer.write_table(clicks.with_columns(pl.col("user_id") + copy * first).to_arrow(), row_group_size=2**18)
+    return clicks.height * copies
 
 
-def _run(what: str, folder: Path) -> dict[str, float]:
+def _run(what: str, folder: Path, limit: str | None) -> dict[str, float]:
     command = [sys.executable, __file__, "--child", what, "--folder", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    command += ["--memory-limit", limit] if limit is not None else []
+    private = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        while child.poll() is None:
+            private = max(private, _private_kb(child.pid))
+            time.sleep(0.02)
+        assert child.returncode == 0, child.returncode
+        assert child.stdout is not None
+        found: dict[str, float] = json.loads(child.stdout.read().splitlines()[-1])
+    return found | {"peak_private_gb": private * 1024 / 1e9}
 
 
-def _child(what: str, folder: Path) -> dict[str, float]:
+def _private_kb(process: int) -> int:
+    """What a process has in memory that is no mapped file; 0 where the system does not say."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
+
+
+def _child(what: str, folder: Path, limit: str | None) -> dict[str, float]:
     """One run, in a process that does nothing else; modules are loaded before the clock starts."""
-    source = {"kind": "globo", "path": str(folder)}
-    config = parse_config(prepare.PrepareConfig, {"source": source}, "benchmark")
+    settings: dict[str, Any] = {"source": {"kind": "globo", "path": str(folder)}, "memory_limit": limit}
+    config = parse_config(prepare.PrepareConfig, settings, "benchmark")
+    if config.memory_limit is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (config.memory_limit + RESERVED,) * 2)
     with tempfile.TemporaryDirectory(dir=folder) as workspace:
         start = time.perf_counter()
         if what == "read":
-            pl.read_parquet(folder / "globo_clicks.parquet")
+            for _ in pl.scan_parquet(folder / "globo_clicks.parquet").collect_batches(chunk_size=250_000):
+                pass
         else:
             prepare.run(config, Workspace(Path(workspace)))
         seconds = time.perf_counter() - start

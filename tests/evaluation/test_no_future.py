@@ -11,7 +11,7 @@ from upnext.base.schema import Schema
 from upnext.evaluation.cases import Cases, find_cases
 from upnext.evaluation.ranking import retriever_scores
 from upnext.events.log import EventLog, LogRows
-from upnext.events.split import TEST, TRAIN, GlobalTime, split_events, unuse_straddling
+from upnext.events.split import TEST, TRAIN, GlobalTime, split_log
 from upnext.models.build import AnyModel
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
 from upnext.models.sasrec import SASRec, SASRecConfig
@@ -69,8 +69,7 @@ def test_what_happens_at_or_after_a_request_never_changes_its_scores(seed):
     original = rows(seed)
     log = open_log(original)
     split = GlobalTime(validation=20, test=40)
-    part = split_events(split, offsets=log.offsets, time_ms=original.time_ms, has_times=True, targets=np.ones(N, bool))
-    part = unuse_straddling(part, log.events.request)
+    part = np.concatenate(list(split_log(split, log, most=N)))
     cases = find_cases(log, part, TEST, "watched")
     assert len(cases) > 10
     generator = np.random.default_rng(seed)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from upnext.base.batches import FlatColumn
 from upnext.base.ids import item_hash
@@ -57,10 +58,15 @@ def rows_of(events: Sequence[Event]) -> LogRows:
     )
 
 
+def offsets_of(rows: LogRows, num_users: int = NUM_USERS) -> NDArray[np.int64]:
+    """Where the events of each user begin in sorted rows."""
+    return np.searchsorted(rows.user, np.arange(num_users + 1))
+
+
 def log_of(events: Sequence[Event], of: Schema | None = None, num_users: int = NUM_USERS) -> EventLog:
     """A log in memory."""
     rows = rows_of(events).sorted()
-    return EventLog(of or schema(), rows, np.searchsorted(rows.user, np.arange(num_users + 1)))
+    return EventLog(of or schema(), rows, offsets_of(rows, num_users))
 
 
 EVENTS = st.lists(

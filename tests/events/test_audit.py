@@ -17,7 +17,7 @@ def find(check: str, events: list[Event], parts: list[int], of: Schema | None = 
     """One finding of an audit; `events` are sorted already, so that `parts` stand beside them."""
     log = log_of(events, of)
     assert log.rows.order.tolist() == list(range(len(events)))
-    findings = {finding.check: finding for finding in audit(log, np.array(parts, np.int8), by_time)}
+    findings = {finding.check: finding for finding in audit(log, np.array(parts, np.int8), by_time, most=2)}
     assert len(findings) == 7
     return findings[check]
 
@@ -27,7 +27,7 @@ def stands(finding: Finding) -> tuple[str, int]:
 
 
 def test_a_clean_split_has_nothing_to_note() -> None:
-    findings = audit(log_of(CLEAN), np.array(PARTS, np.int8), by_time=True)
+    findings = audit(log_of(CLEAN), np.array(PARTS, np.int8), by_time=True, most=100)
     assert [finding.level for finding in findings] == ["ok"] * 7
     row = findings[0].as_row()
     assert row == {
@@ -61,7 +61,7 @@ def test_training_after_the_test_begins() -> None:
 
 def test_a_split_by_time_that_trains_on_the_future_is_refused() -> None:
     with pytest.raises(BadData, match="2 training events are not before the first test event"):
-        audit(log_of(LATE), np.array(LATE_PARTS, np.int8), by_time=True)
+        audit(log_of(LATE), np.array(LATE_PARTS, np.int8), by_time=True, most=1)
 
 
 def test_the_future_cannot_be_told_without_times_or_parts() -> None:
@@ -130,7 +130,7 @@ def test_siblings_without_request_safe_are_told() -> None:
 
 
 def test_an_empty_log_is_audited_too() -> None:
-    levels = {finding.check: finding.level for finding in audit(log_of([]), np.empty(0, np.int8), by_time=True)}
+    levels = {finding.check: finding.level for finding in audit(log_of([]), np.empty(0, np.int8), by_time=True, most=2)}
     assert levels["parts"] == levels["train after test begins"] == "warning"
     assert levels["duplicates"] == levels["siblings"] == "ok"
 

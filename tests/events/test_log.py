@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.events.logs import BIG, EVENTS, NUM_ITEMS, NUM_USERS, SCHEMAS, Event, log_of, rows_of, schema
+from tests.events.logs import BIG, EVENTS, NUM_ITEMS, NUM_USERS, SCHEMAS, Event, log_of, offsets_of, rows_of, schema
 from tests.reference import siblings
 from upnext.base.errors import BadArtifact, BadData
 from upnext.base.ids import item_hash
@@ -30,7 +30,8 @@ SOME = [
 
 
 def written(folder: Path, events: list[Event], of: Schema | None = None) -> Path:
-    write_log(folder, rows_of(events), of or schema(), NUM_USERS)
+    rows = rows_of(events).sorted()
+    write_log(folder, [rows], of or schema(), offsets_of(rows))
     return folder
 
 
@@ -148,8 +149,8 @@ def test_segments_merge_to_the_same_log_as_one(tmp_path_factory, events: list[Ev
     number = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(events), max_size=len(events))), np.int64)
     names = []
     for segment in range(3):
-        rows = rows_of(events).take(np.flatnonzero(number == segment))
-        write_log(folder / "one", rows, schema(), NUM_USERS)
+        rows = rows_of(events).take(np.flatnonzero(number == segment)).sorted()
+        write_log(folder / "one", [rows], schema(), offsets_of(rows))
         names.append(f"segment-{segment:06}.arrow")
         (folder / "several").mkdir(exist_ok=True)
         for end in (".arrow", ".offsets.npy"):
@@ -219,9 +220,9 @@ def listing(**changes: object) -> Callable[[Path], None]:
 
 def another_column(folder: Path) -> None:
     """A second segment whose feedback has another name."""
-    rows = rows_of(SOME)
+    rows = rows_of(SOME).sorted()
     other = LogRows(**(vars(rows) | {"columns": {"feedback.liked": rows.columns["feedback.played"]}}))
-    write_log(folder / "other", other, schema(), NUM_USERS)
+    write_log(folder / "other", [other], schema(), offsets_of(other))
     listing(segments=["segment-000000.arrow", "other/segment-000000.arrow"])(folder)
 
 

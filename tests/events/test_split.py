@@ -1,14 +1,18 @@
 """Splits: equal to slow loops, and refused where they leave nothing."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from tests.events.logs import EVENTS, Event, log_of, schema
+from tests.events.logs import EVENTS, SCHEMAS, Event, log_of, schema
 from tests.reference import splits as reference
 from upnext.base.errors import BadConfig
+from upnext.base.schema import Schema
+from upnext.events.audit import audit
 from upnext.events.log import EventLog
 from upnext.events.split import (
     TEST,
@@ -18,7 +22,7 @@ from upnext.events.split import (
     GlobalTime,
     LeaveLastOut,
     Split,
-    split_events,
+    split_log,
     unuse_straddling,
 )
 
@@ -26,17 +30,12 @@ property_test = settings(max_examples=120, deadline=None)
 DAY = 24 * 60 * 60 * 1000
 
 
-def split_log(split: GlobalTime | LeaveLastOut, log: EventLog, view: str = "all") -> list[int]:
-    part = split_events(
-        split,
-        offsets=log.offsets,
-        time_ms=log.rows.time_ms,
-        has_times=log.schema.has_times,
-        targets=log.views[view],
-    )
-    assert part.dtype == np.int8
-    parts: list[int] = part.tolist()
-    return parts
+def parts_of(split: GlobalTime | LeaveLastOut, log: EventLog, most: int = 5) -> list[int]:
+    """The parts as the split alone would have them: no event is alone in a request that goes on."""
+    alone = EventLog(log.schema.model_copy(update={"request_safe": False}), log.rows, log.offsets)
+    blocks = list(split_log(split, alone, most))
+    assert all(block.dtype == np.int8 for block in blocks)
+    return [part for block in blocks for part in block.tolist()]
 
 
 @property_test
@@ -47,9 +46,9 @@ def test_a_split_by_time_equals_the_slow_reference(events: list[Event], gap: int
     split = GlobalTime(gap=gap, validation=validation, test=test)
     if TRAIN not in expected:
         with pytest.raises(BadConfig, match="leaves nothing to train"):
-            split_log(split, log)
+            parts_of(split, log)
     else:
-        assert split_log(split, log) == expected
+        assert parts_of(split, log) == expected
 
 
 @property_test
@@ -59,9 +58,9 @@ def test_leave_last_out_equals_the_slow_reference(events: list[Event], view: str
     expected = reference.leave_last_out(log.rows.user.tolist(), log.views[view].tolist())
     if TEST not in expected:
         with pytest.raises(BadConfig, match=f"nothing to test: no user has three events of the view '{view}'"):
-            split_log(LeaveLastOut(view=view), log, view)
+            parts_of(LeaveLastOut(view=view), log)
     else:
-        assert split_log(LeaveLastOut(view=view), log, view) == expected
+        assert parts_of(LeaveLastOut(view=view), log) == expected
 
 
 def test_the_parts_of_time_by_hand() -> None:
@@ -69,12 +68,12 @@ def test_the_parts_of_time_by_hand() -> None:
     split = GlobalTime(gap=2 * DAY, validation=DAY, test=3 * DAY)
     assert log.rows.time_ms.tolist() == [n * DAY for n in [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]]
     # Day 9 ends the log: 7-9 test, 6 validates, 4 and 5 are the gap.
-    assert split_log(split, log) == [TRAIN, TRAIN, UNUSED, VALIDATION, TEST, TRAIN, TRAIN, UNUSED, TEST, TEST]
+    assert parts_of(split, log) == [TRAIN, TRAIN, UNUSED, VALIDATION, TEST, TRAIN, TRAIN, UNUSED, TEST, TEST]
 
 
 def test_the_border_belongs_to_the_later_part() -> None:
     log = log_of([Event(2, 3, time) for time in (69, 70, 89, 90, 99)])
-    assert split_log(GlobalTime(validation=20, test=10), log) == [TRAIN, VALIDATION, VALIDATION, TEST, TEST]
+    assert parts_of(GlobalTime(validation=20, test=10), log) == [TRAIN, VALIDATION, VALIDATION, TEST, TEST]
 
 
 @property_test
@@ -82,13 +81,13 @@ def test_the_border_belongs_to_the_later_part() -> None:
 def test_no_trained_event_is_later_than_a_tested_one(events: list[Event], test: int) -> None:
     log = log_of(events)
     assume(events and max(e.time for e in events) - min(e.time for e in events) > test)
-    part = np.array(split_log(GlobalTime(validation=1, test=test), log))
+    part = np.array(parts_of(GlobalTime(validation=1, test=test), log))
     assert log.rows.time_ms[part == TRAIN].max() < log.rows.time_ms[part != TRAIN].min()
 
 
 def test_leave_last_out_by_hand() -> None:
     log = log_of([Event(user, 3, n) for user, count in ((2, 3), (3, 2), (4, 5)) for n in range(count)])
-    assert split_log(LeaveLastOut(), log) == [
+    assert parts_of(LeaveLastOut(), log) == [
         *[TRAIN, VALIDATION, TEST],
         *[TRAIN, TRAIN],  # too few to hold any out
         *[TRAIN, TRAIN, TRAIN, VALIDATION, TEST],
@@ -98,7 +97,7 @@ def test_leave_last_out_by_hand() -> None:
 def test_leave_last_out_of_a_view_trains_nothing_after_validation_begins() -> None:
     played = [0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0]
     log = log_of([Event(2, 3, n, played=p) for n, p in enumerate(played)] + [Event(3, 3, 9, played=1.0)] * 2)
-    assert split_log(LeaveLastOut(view="watched"), log, "watched") == [
+    assert parts_of(LeaveLastOut(view="watched"), log) == [
         *[TRAIN, TRAIN, TRAIN, VALIDATION, UNUSED, TEST, UNUSED],
         *[TRAIN, TRAIN],
     ]
@@ -106,25 +105,25 @@ def test_leave_last_out_of_a_view_trains_nothing_after_validation_begins() -> No
 
 def test_ties_are_ordered_by_the_file() -> None:
     log = log_of([Event(2, item, 7) for item in (5, 3, 8, 4)])
-    assert split_log(LeaveLastOut(), log) == [TRAIN, TRAIN, VALIDATION, TEST]
+    assert parts_of(LeaveLastOut(), log) == [TRAIN, TRAIN, VALIDATION, TEST]
     assert log.rows.item.tolist() == [5, 3, 8, 4]
 
 
 def test_a_split_by_time_needs_times() -> None:
     log = log_of([Event(2, 3, 0)] * 4, schema(has_times=False))
     with pytest.raises(BadConfig, match=r'an order but no times: set prepare\.split\.kind = "leave_last_out"'):
-        split_log(GlobalTime(), log)
-    assert split_log(LeaveLastOut(), log) == [TRAIN, TRAIN, VALIDATION, TEST]
+        parts_of(GlobalTime(), log)
+    assert parts_of(LeaveLastOut(), log) == [TRAIN, TRAIN, VALIDATION, TEST]
 
 
 def test_nothing_to_train_tells_how_long_the_log_is() -> None:
     log = log_of([Event(2, 3, 0), Event(2, 4, 36 * 60 * 60 * 1000)])
     with pytest.raises(BadConfig, match=r"the log spans 1\.5 days; make validation, test and gap shorter"):
-        split_log(GlobalTime(), log)
+        parts_of(GlobalTime(), log)
     with pytest.raises(BadConfig, match="leaves nothing to train"):
-        split_log(GlobalTime(), log_of([]))
+        parts_of(GlobalTime(), log_of([]))
     with pytest.raises(BadConfig, match="leaves nothing to test"):
-        split_log(LeaveLastOut(), log_of([]))
+        parts_of(LeaveLastOut(), log_of([]))
 
 
 @pytest.mark.parametrize("change", [{"gap": -1}, {"test": 0}, {"validation": 0}, {"test": "-1d"}, {"view": "all"}])
@@ -148,3 +147,25 @@ def test_a_request_that_goes_on_into_a_later_part_is_not_trained() -> None:
     assert unuse_straddling(part, group).tolist() == expected
     assert unuse_straddling(part, np.arange(7)).tolist() == part.tolist()
     assert unuse_straddling(part[:0], group[:0]).tolist() == []
+
+
+@property_test
+@given(EVENTS, SCHEMAS, st.integers(1, 20))
+def test_blocks_of_users_change_no_split(events: list[Event], of: Schema, most: int) -> None:
+    log = log_of(events, of)
+    split = GlobalTime(validation=1, test=1) if of.has_times else LeaveLastOut()
+    try:
+        whole = np.concatenate(list(split_log(split, log, most=100)))
+    except BadConfig as error:
+        with pytest.raises(BadConfig, match=re.escape(str(error))):
+            list(split_log(split, log, most))
+        return
+    assert np.concatenate(list(split_log(split, log, most))).tolist() == whole.tolist()
+    findings = audit(log, whole, isinstance(split, GlobalTime), most=100)
+    assert audit(log, whole, isinstance(split, GlobalTime), most) == findings
+
+
+def test_requests_that_leave_nothing_to_train_are_told() -> None:
+    log = log_of([Event(2, 3, 0, request=1), Event(2, 4, 5, request=1)])
+    with pytest.raises(BadConfig, match="requests that span the parts"):
+        list(split_log(GlobalTime(validation=1, test=1), log, most=10))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from upnext.base.errors import BadConfig
 
-__all__ = ["Config", "Duration", "apply_override", "digest", "parse_config", "read_toml"]
+__all__ = ["ByteSize", "Config", "Duration", "apply_override", "digest", "parse_config", "read_toml"]
 
 
 class Config(BaseModel):
@@ -43,6 +43,22 @@ def _milliseconds(value: Any) -> Any:
 
 Duration = Annotated[int, BeforeValidator(_milliseconds)]
 """Milliseconds, at most a hundred years, written in TOML as "30m", "24h", "7d"."""
+
+
+_UNITS_BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def _bytes(value: Any) -> Any:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value  # already bytes
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(MB|GB|TB)\s*", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'{value!r} is no amount of memory; write a number and a unit of MB, GB, TB: "4 GB"')
+    return round(float(match[1]) * _UNITS_BYTES[match[2]])
+
+
+ByteSize = Annotated[int, BeforeValidator(_bytes)]
+"""Bytes, written in TOML as "500 MB", "4 GB"."""
 
 
 def digest(value: Any) -> str:

@@ -1,9 +1,10 @@
 """The event log on disk: immutable Arrow segments, memory-mapped, sorted by (user, time, order)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from upnext.base.errors import BadArtifact, BadData
 from upnext.base.files import link_or_copy
 from upnext.base.schema import Schema
 from upnext.base.views import ALL
+from upnext.events.segments import write_columns
 from upnext.events.sequences import SideSequence, open_sequences
 
-__all__ = ["EventLog", "LogRows", "num_segments", "write_log"]
+__all__ = ["EventLog", "LogRows", "in_order", "num_segments", "user_blocks", "write_log"]
 
 _SEGMENTS = "segments.json"
 _OBSERVED = ".observed"
@@ -43,18 +45,32 @@ class LogRows:
     position: NDArray[np.int64]
     columns: Mapping[str, FlatColumn]
 
-    def take(self, rows: NDArray[np.int64]) -> "LogRows":
-        """Select rows by index."""
+    def take(self, rows: NDArray[np.int64] | slice) -> "LogRows":
+        """Select rows by index; a slice copies nothing."""
         return LogRows(
             **{name: getattr(self, name)[rows] for name in _CORE},
             columns={n: FlatColumn(c.values[rows], c.observed[rows]) for n, c in self.columns.items()},
         )
 
+    def without_users(self, users: Sequence[int]) -> "LogRows":
+        """Leave out the rows of some users."""
+        return self.take(np.flatnonzero(~np.isin(self.user, users)))
+
     def sorted(self) -> "LogRows":
         """Sort by (user, time, order): events of one instant keep the order of their source."""
-        in_order = bool((np.diff(self.order) > 0).all())  # the sort is stable: what is in order needs no third key
-        keys = (self.time_ms, self.user) if in_order else (self.order, self.time_ms, self.user)
-        return self.take(np.lexsort(keys))
+        return self.take(in_order(self.user, self.time_ms, self.order))
+
+
+def in_order(user: NDArray[np.int64], time_ms: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows in the order of (user, time, order): (N,) int64."""
+    if len(user) == 0:
+        return np.empty(0, np.int64)
+    first_user, first_ms = int(user.min()), int(time_ms.min())
+    span = int(time_ms.max()) - first_ms + 1
+    is_short = (int(user.max()) - first_user + 1) * span <= np.iinfo(np.int64).max
+    if is_short and (np.diff(order) > 0).all():  # the sort is stable: what is in order needs no third key
+        return np.argsort((user - first_user) * span + (time_ms - first_ms), kind="stable")  # one key is sorted fastest
+    return np.lexsort((order, time_ms, user))
 
 
 def sibling_groups(rows: LogRows, schema: Schema) -> NDArray[np.int64]:
@@ -83,19 +99,23 @@ def sibling_groups(rows: LogRows, schema: Schema) -> NDArray[np.int64]:
     return np.cumsum(~(joins_previous & same_user)) - 1
 
 
-def write_log(folder: Path, rows: LogRows, schema: Schema, num_users: int, earlier: Path | None = None) -> None:
+def write_log(
+    folder: Path, blocks: Iterable[LogRows], schema: Schema, offsets: NDArray[np.int64], earlier: Path | None = None
+) -> None:
     """Write a log into an empty folder: one segment, after those of an earlier log if there is one.
 
-    Args:     num_users: the number of dense user ids, padding and unknown included.
+    Args:     blocks: the rows, sorted by (user, time, order), in one or more blocks.
+              offsets: (U+1,) where each user's events begin; dense users, padding and unknown included.
               earlier: the folder of a log whose segments go on; they are linked, where the disk can link, not copied.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = link_segments(earlier, folder) if earlier is not None else []
-    if len(rows.user) or not names:
+    if offsets[-1] or not names:
         names.append(f"segment-{len(names):06}.arrow")
-        _write_segment(folder / names[-1], rows.sorted(), num_users)
+        write_columns(folder / names[-1], (_arrays(rows) for rows in blocks), int(offsets[-1]))
+        np.save(folder / _offsets_of(names[-1]), offsets)
     (folder / _SEGMENTS).write_text(
-        json.dumps({"schema": schema.model_dump(), "num_users": num_users, "segments": names}, indent=1)
+        json.dumps({"schema": schema.model_dump(), "num_users": len(offsets) - 1, "segments": names}, indent=1)
     )
 
 
@@ -117,15 +137,13 @@ def num_segments(folder: Path) -> int:
     return len(_listing(folder)["segments"])
 
 
-def _write_segment(path: Path, rows: LogRows, num_users: int) -> None:
+def _arrays(rows: LogRows) -> dict[str, NDArray[Any]]:
+    """The rows as columns of a segment."""
     arrays = {name: getattr(rows, name) for name in _CORE}
     for name, column in rows.columns.items():
         arrays[name] = column.values
         arrays[name + _OBSERVED] = column.observed.view(np.uint8)
-    table = pa.table(arrays)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    np.save(path.with_name(_offsets_of(path.name)), np.searchsorted(rows.user, np.arange(num_users + 1)))
+    return arrays
 
 
 def _offsets_of(segment: str) -> str:
@@ -137,6 +155,19 @@ def _listing(folder: Path) -> dict[str, Any]:
     if not isinstance(listing, dict):
         raise TypeError(f"{_SEGMENTS} is no table")
     return listing
+
+
+def user_blocks(offsets: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Cut users into blocks of neighbours, with at most so many events, or a single user.
+
+    Args:     offsets: (U+1,) where each user's events begin.
+    Returns:  (blocks + 1,) the first user of each block, then U.
+    """
+    borders = [0]
+    while borders[-1] < len(offsets) - 1:
+        last = int(np.searchsorted(offsets, offsets[borders[-1]] + most, "right")) - 1
+        borders.append(max(borders[-1] + 1, last))
+    return np.array(borders)
 
 
 class EventLog:
@@ -172,6 +203,16 @@ class EventLog:
         except (OSError, EOFError, LookupError, TypeError, ValueError) as error:
             raise BadArtifact(f"{folder} holds no whole event log ({error}); run prepare again") from None
 
+    def blocks(self, most: int) -> Iterator[tuple[slice, "EventLog"]]:
+        """The log of some users after the other, and the rows where it lies: what is made of it stays small.
+
+        Args:     most: how many events a block has at most; a user with more has one of their own.
+        """
+        borders = user_blocks(self.offsets, most)
+        for first, last in pairwise(borders.tolist()):
+            rows = slice(int(self.offsets[first]), int(self.offsets[last]))
+            yield rows, EventLog(self.schema, self.rows.take(rows), self.offsets[first : last + 1] - rows.start)
+
     @cached_property
     def sequences(self) -> dict[str, SideSequence]:
         """The side sequences beside the log, such as searches, by name."""
@@ -186,10 +227,15 @@ class EventLog:
             rows.item_hash,
             rows.time_ms,
             rows.order,
-            sibling_groups(rows, self.schema),
+            self.groups,
             columns=rows.columns,
             views=self.views,
         )
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """(N,) which events must not see each other, rising: `events.request`, without the rest."""
+        return sibling_groups(self.rows, self.schema)
 
     @cached_property
     def views(self) -> dict[str, NDArray[np.bool_]]:
@@ -205,14 +251,21 @@ class EventLog:
         starts: NDArray[np.int64] = np.flatnonzero(first)[np.cumsum(first) - 1]
         return starts
 
-    def in_view(self, view: str) -> tuple[NDArray[np.int64], Events]:
-        """The rows of a view, ascending, and their events.
+    def mask(self, view: str) -> NDArray[np.bool_]:
+        """Which events a view holds: (N,) bool.
 
         Raises:   BadData: the log has no such view.
         """
         if view not in self.views:
             raise BadData(f"the log has no view {view!r}; it has {sorted(self.views)}. Add it to [prepare.views]")
-        rows = np.flatnonzero(self.views[view])
+        return self.views[view]
+
+    def in_view(self, view: str) -> tuple[NDArray[np.int64], Events]:
+        """The rows of a view, ascending, and their events.
+
+        Raises:   BadData: the log has no such view.
+        """
+        rows = np.flatnonzero(self.mask(view))
         events = self.events
         return rows, (events if len(rows) == len(events) else events.take(rows))
 

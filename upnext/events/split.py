@@ -4,6 +4,7 @@ Two kinds. *Global time*: everything before T trains; then an optional gap; then
 out*: each user's last event is tested, the one before it validates.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydantic import Field
 from upnext.base.configuration import Config, Duration
 from upnext.base.errors import BadConfig
 from upnext.base.views import ALL
+from upnext.events.log import EventLog
 
 __all__ = [
     "TEST",
@@ -22,7 +24,7 @@ __all__ = [
     "GlobalTime",
     "LeaveLastOut",
     "Split",
-    "split_events",
+    "split_log",
     "unuse_straddling",
 ]
 
@@ -52,44 +54,43 @@ class LeaveLastOut(Config):
 Split = Annotated[GlobalTime | LeaveLastOut, Field(discriminator="kind")]
 
 
-def split_events(
-    split: GlobalTime | LeaveLastOut,
-    *,
-    offsets: NDArray[np.int64],
-    time_ms: NDArray[np.int64],
-    has_times: bool,
-    targets: NDArray[np.bool_],
-) -> NDArray[np.int8]:
-    """Assign each event to a part.
+def split_log(split: GlobalTime | LeaveLastOut, log: EventLog, most: int) -> Iterator[NDArray[np.int8]]:
+    """Assign each event to a part, a block of users after the other, as `EventLog.blocks` cuts them.
 
-    Args:     offsets: (U+1,) where each user's events begin; time_ms: (N,), sorted within a user; targets: (N,)
-              the events of the split's view.
-    Returns:  (N,) int8: 0 train, 1 validation, 2 test, 3 unused.
-    Raises:   BadConfig: a split by time of a log without times, or one that leaves nothing to train or test.
+    Args:     most: how many events a block has at most.
+    Returns:  (n,) int8 per block: 0 train, 1 validation, 2 test, 3 unused; events whose request goes on into a later
+              part are unused.
+    Raises:   BadConfig: a split by time of a log without times, or one that leaves nothing to train or test, which
+              is known after the last block.
     """
-    if isinstance(split, LeaveLastOut):
-        part = _leave_last_out(offsets, targets)
-        if not (part == TEST).any():
-            raise BadConfig(
-                f"prepare.split leaves nothing to test: no user has three events of the view {split.view!r};"
-                " choose another view"
-            )
-        return part
-    if not has_times:
-        raise BadConfig('this log has an order but no times: set prepare.split.kind = "leave_last_out"')
-    end = time_ms.max() + 1 if len(time_ms) else 0
-    test, validation = end - split.test, end - split.test - split.validation
-    train_end = validation - split.gap
-    part = np.select(
-        [time_ms >= test, time_ms >= validation, time_ms >= train_end], [TEST, VALIDATION, UNUSED], TRAIN
-    ).astype(np.int8)
-    if not (part == TRAIN).any():
-        days = (end - time_ms.min(initial=end)) / 86_400_000
+    end_ms = 0
+    if isinstance(split, GlobalTime):
+        if not log.schema.has_times:
+            raise BadConfig('this log has an order but no times: set prepare.split.kind = "leave_last_out"')
+        end_ms = int(log.rows.time_ms.max()) + 1 if len(log) else 0
+    before, after = np.zeros(4, np.int64), np.zeros(4, np.int64)
+    for _, block in log.blocks(most):
+        if isinstance(split, GlobalTime):
+            part = _global_time(split, block.rows.time_ms, end_ms)
+        else:
+            part = _leave_last_out(block.offsets, block.mask(split.view))
+        before += np.bincount(part, minlength=4)
+        part = unuse_straddling(part, block.groups)
+        after += np.bincount(part, minlength=4)
+        yield part
+    if isinstance(split, LeaveLastOut) and not before[TEST]:
+        raise BadConfig(
+            f"prepare.split leaves nothing to test: no user has three events of the view {split.view!r};"
+            " choose another view"
+        )
+    if not before[TRAIN]:
+        days = (end_ms - int(log.rows.time_ms.min(initial=end_ms))) / 86_400_000
         raise BadConfig(
             f"prepare.split leaves nothing to train: the log spans {days:.1f} days;"
             " make validation, test and gap shorter"
         )
-    return part
+    if not after[TRAIN] or not after[TEST]:
+        raise BadConfig("requests that span the parts of the split leave nothing to train or to test: check `request`")
 
 
 def unuse_straddling(part: NDArray[np.int8], group: NDArray[np.int64]) -> NDArray[np.int8]:
@@ -102,6 +103,15 @@ def unuse_straddling(part: NDArray[np.int8], group: NDArray[np.int64]) -> NDArra
     latest = np.zeros(int(group.max(initial=-1)) + 1, np.int8)
     np.maximum.at(latest, group[used], part[used])
     return np.where(used & (part < latest[group]), UNUSED, part).astype(np.int8)
+
+
+def _global_time(split: GlobalTime, time_ms: NDArray[np.int64], end_ms: int) -> NDArray[np.int8]:
+    """Split by time; the test part ends at `end_ms`, just after the log's last event."""
+    test, validation = end_ms - split.test, end_ms - split.test - split.validation
+    train_end = validation - split.gap
+    return np.select(
+        [time_ms >= test, time_ms >= validation, time_ms >= train_end], [TEST, VALIDATION, UNUSED], TRAIN
+    ).astype(np.int8)
 
 
 def _leave_last_out(offsets: NDArray[np.int64], targets: NDArray[np.bool_]) -> NDArray[np.int8]:

@@ -63,6 +63,11 @@ class Vocabulary:
         real: NDArray[np.int64] = np.flatnonzero(self._ids.is_valid().to_numpy(zero_copy_only=False)) + FIRST
         return real
 
+    @property
+    def array(self) -> pa.Array:
+        """The external ids, each at its place: place i is the dense id i + 2, and null where its id was taken out."""
+        return self._ids
+
     @cached_property
     def places(self) -> list[ExternalId | None]:
         """The external ids by place, the first being dense id 2: None where one was taken out."""

@@ -1,23 +1,24 @@
 """Prepare: source files -> event log, vocabularies, catalogue, split and audit, as one artifact `log`.
 
-1. read the source into its canonical form   2. number users, items and categorical contexts
-3. sort and write the log                    4. split it                    5. audit the split
+1. read the source part by part, number users, items and categorical contexts, put compact rows on disk
+2. sort them, some users at a time, and write the log      3. split it      4. audit the split
 """
 
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+import pyarrow as pa
 from pydantic import Field
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
-from upnext.base.batches import FlatColumn
-from upnext.base.configuration import Config, parse_config
-from upnext.base.ids import hash_texts
-from upnext.base.schema import ITEM_ID, POSITION, REQUEST_ID, TIME_MS, USER_ID, Schema, context_column, feedback_column
-from upnext.events.log import LogRows, write_log
+from upnext.base.configuration import ByteSize, Config, parse_config
+from upnext.base.schema import ITEM_ID, USER_ID, Schema, context_column
+from upnext.events.encoding import encode
+from upnext.events.log import write_log
+from upnext.events.memory import LEAST_MEMORY, rows_at_once
 from upnext.events.sources import AnySource, Frames, RawLog, SASRecSource, TableSource, fingerprints, in_order, read
 from upnext.events.split import GlobalTime, Split
 from upnext.features.catalogue import Catalogue
@@ -26,7 +27,6 @@ from upnext.features.vocabulary import Vocabulary
 from upnext.preparation.division import divide
 from upnext.preparation.earlier import Earlier, event_files, followable, up_to_date
 from upnext.preparation.forgotten import Forgotten
-from upnext.preparation.numbering import number_ids, number_rows, number_values
 from upnext.preparation.posted import Posted
 from upnext.preparation.sequences import write_sequences
 from upnext.simulation.files import as_table
@@ -56,6 +56,9 @@ class PrepareConfig(Config):
     """Whether the events that were posted to the service belong to the log."""
     allow_leaks: list[str] = []
     """Features that may be read although the audit takes them for aggregates of the future."""
+    memory_limit: Annotated[ByteSize, Field(ge=LEAST_MEMORY)] | None = None
+    """What `prepare` may take of memory beside its table of ids: "4 GB"; from 1 GB. Unset: half of the machine's. The
+    log is the same whatever it is."""
 
 
 def run(config: PrepareConfig, workspace: Workspace, frames: Frames | None = None) -> Artifact:
@@ -71,7 +74,8 @@ def run(config: PrepareConfig, workspace: Workspace, frames: Frames | None = Non
     posted = Posted.read(workspace.root / "live", forgotten) if config.live else Posted.none()
     events = [] if parents or frames is not None else event_files(source)
     settings = {
-        "config": config.model_dump(mode="json"),
+        # How much memory there is changes nothing of the log.
+        "config": config.model_dump(mode="json", exclude={"memory_limit"}),
         "files": files,
         "event_files": events,
         "forgotten": list(forgotten.hashes),
@@ -80,43 +84,42 @@ def run(config: PrepareConfig, workspace: Workspace, frames: Frames | None = Non
     log = up_to_date(workspace, settings, parents)
     if log is not None:
         return log
-    earlier = followable(workspace, settings, parents, source, frames, posted)
-    load = partial(read, source, frames) if earlier is None else earlier.new_rows
+    at_once = rows_at_once(config.memory_limit)
+    earlier = followable(workspace, settings, parents, source, frames, posted, at_once)
+    load = partial(read, source, frames, at_once) if earlier is None else earlier.new_rows
     parents += [] if earlier is None else [earlier.artifact]
 
     def write(draft: Draft) -> None:
         raw = posted.added_to(forgotten.kept(load()), earlier.posted if earlier else Posted.none(), draft.folder)
-        _prepare(config, source, raw, earlier, draft)
+        _prepare(config, source, raw, earlier, draft, at_once)
 
     return workspace.ensure("log", "log", settings, parents, write)
 
 
-def _prepare(config: PrepareConfig, source: AnySource, raw: RawLog, earlier: Earlier | None, draft: Draft) -> None:
+def _prepare(
+    config: PrepareConfig, source: AnySource, raw: RawLog, earlier: Earlier | None, draft: Draft, at_once: int
+) -> None:
     schema = _schema(config, raw)
-    ids = raw.events.select(USER_ID, ITEM_ID, *([TIME_MS] if raw.has_times else []))
-    ids = ids.sort(TIME_MS, maintain_order=True) if raw.has_times else ids
-    users = number_ids(ids[USER_ID], None, earlier.users if earlier else None)
-    items = number_ids(ids[ITEM_ID], raw.items, earlier.items if earlier else None)
-    contexts = {
-        name: number_values(raw.events[context_column(name)], earlier.context(name) if earlier else None)
-        for name, kind in raw.contexts.items()
-        if kind == "categorical"
-    }
-    catalogue = Catalogue(items, in_order(pl.Series(ITEM_ID, items.places), raw.items))
-    people = People(users, in_order(pl.Series(USER_ID, users.places), raw.users))
-    first = earlier.next_order if earlier else 0
-    rows, notes = _rows(raw, users, items, catalogue.item_hash, contexts, first), raw.notes
-    del raw, ids  # the largest thing in memory: sorting needs its room
-    write_log(draft.folder / "log", rows, schema, len(users), earlier.folder if earlier else None)
-    del rows
-    for name, vocabulary in contexts.items():
-        vocabulary.save(draft.folder / f"context.{name}.vocabulary.arrow")
+    names = {USER_ID: "users", ITEM_ID: "items"}
+    names |= {context_column(name): f"context.{name}" for name, kind in raw.contexts.items() if kind == "categorical"}
+    known = {column: earlier.vocabulary(name) for column, name in names.items()} if earlier else {}
+    with tempfile.TemporaryDirectory(dir=draft.folder) as spill:
+        kept = {column: pl.Series(vocabulary.array) for column, vocabulary in known.items()}
+        encoded = encode(raw, Path(spill) / "rows", kept, earlier.next_order if earlier else 0)
+        numbered = {column: _vocabulary(encoded.new[column], known.get(column)) for column in names}
+        users, items = numbered.pop(USER_ID), numbered.pop(ITEM_ID)
+        catalogue = Catalogue(items, in_order(pl.Series(ITEM_ID, items.array), raw.items))
+        people = People(users, in_order(pl.Series(USER_ID, users.array), raw.users))
+        rows = encoded.sorted_blocks(catalogue.item_hash, at_once)
+        write_log(draft.folder / "log", rows, schema, encoded.offsets, earlier.folder if earlier else None)
+    for column, vocabulary in numbered.items():
+        vocabulary.save(draft.folder / f"{names[column]}.vocabulary.arrow")
 
-    notes = notes + write_sequences(source, users, draft.folder / "log")
+    notes = raw.notes + write_sequences(source, users, draft.folder / "log")
     # What a source of ours declares was chosen with care: the audit warns of it, and refuses what others declare.
     is_own = isinstance(config.source, TableSource | SASRecSource)
     declared = {"item": schema.item_features, "user": schema.user_features} if is_own else {}
-    divide(draft, config.split, catalogue, people, notes, declared, config.allow_leaks)
+    divide(draft, config.split, catalogue, people, notes, at_once, declared, config.allow_leaks)
 
 
 def _schema(config: PrepareConfig, raw: RawLog) -> Schema:
@@ -138,43 +141,12 @@ def _schema(config: PrepareConfig, raw: RawLog) -> Schema:
     )
 
 
-def _rows(
-    raw: RawLog,
-    users: Vocabulary,
-    items: Vocabulary,
-    hashes: NDArray[np.int64],
-    contexts: dict[str, Vocabulary],
-    first: int,
-) -> LogRows:
-    events = raw.events
-    item = items.encode(events[ITEM_ID].to_arrow())
-    zeros = np.zeros(len(events), np.int64)
-    has_position = POSITION in events.columns
-    return LogRows(
-        user=users.encode(events[USER_ID].to_arrow()),
-        item=item,
-        item_hash=hashes[item],
-        time_ms=events[TIME_MS].to_numpy() if raw.has_times else zeros,
-        order=number_rows(raw, first),
-        # A request keeps its number when later files go on with it.
-        request=hash_texts(events[REQUEST_ID].to_arrow()) if raw.has_requests else zeros - 1,
-        position=events[POSITION].fill_null(-1).cast(pl.Int64).to_numpy() if has_position else zeros - 1,
-        columns={
-            context_column(name): _context(events[context_column(name)], contexts.get(name)) for name in raw.contexts
-        }
-        | {feedback_column(name): _numeric(events[feedback_column(name)]) for name in raw.feedback},
-    )
-
-
-def _context(values: pl.Series, vocabulary: Vocabulary | None) -> FlatColumn:
-    if vocabulary is None:
-        return _numeric(values)
-    observed = values.is_not_null().to_numpy()
-    return FlatColumn(np.where(observed, vocabulary.encode(values.to_arrow()), 0), observed)
-
-
-def _numeric(values: pl.Series) -> FlatColumn:
-    return FlatColumn(values.fill_null(0.0).cast(pl.Float32).to_numpy(), values.is_not_null().to_numpy())
+def _vocabulary(new: pl.Series, known: Vocabulary | None) -> Vocabulary:
+    if known is not None:
+        return known.extended(new.to_list())
+    if new.is_empty():  # a context that was never observed
+        return Vocabulary([""])
+    return Vocabulary(new.to_arrow().cast(pa.int64() if new.dtype == pl.Int64 else pa.string()))
 
 
 def _files_of(simulation: Artifact) -> TableSource:

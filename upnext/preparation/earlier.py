@@ -4,9 +4,10 @@ A log can be followed when everything it was made from is unchanged and new even
 only these are read: vocabularies are extended, so that no dense id moves, and a segment is written beside the old ones.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ from upnext.base.schema import ITEM_ID, USER_ID
 from upnext.events.log import EventLog
 from upnext.events.sources import AnySource, Frames, RawLog, TableSource, find_files, read
 from upnext.features.vocabulary import Vocabulary
-from upnext.preparation.numbering import LATE
-from upnext.preparation.posted import Posted
+from upnext.preparation.posted import LATE, Posted
 
 __all__ = ["Earlier", "event_files", "followable", "up_to_date"]
 
@@ -47,6 +47,7 @@ def followable(
     source: AnySource,
     frames: Frames | None,
     posted: Posted,
+    at_once: int,
 ) -> "Earlier | None":
     """Find a log that the new rows of a source, and new posted events, can follow, and read the rows.
 
@@ -57,19 +58,23 @@ def followable(
     for log in _used(workspace, parents):
         new_files = _new_files(log.manifest["config"], settings)
         if new_files is not None and workspace.is_whole(log) and posted.include(Posted.of(log)):
-            return _follow(log, new_files, source, frames)
+            return _follow(log, partial(_read, log, new_files, source, frames, at_once))
     return None
 
 
-def _follow(log: Artifact, new_files: list[str], source: AnySource, frames: Frames | None) -> "Earlier | None":
+def _read(log: Artifact, new_files: list[str], source: AnySource, frames: Frames | None, at_once: int) -> RawLog:
     # Where no file is new, the last old one still tells the types of the columns.
     files = new_files or log.manifest["config"]["event_files"][-1:]
+    raw = read(source.model_copy(update={"path": files}) if files else source, frames, at_once)
+    return raw if new_files else replace(raw, source=(part.clear() for part in islice(raw.parts(), 1)))
+
+
+def _follow(log: Artifact, load: Callable[[], RawLog]) -> "Earlier | None":
+    earlier = Earlier(log, load)
     try:
-        raw = read(source.model_copy(update={"path": files}) if files else source, frames)
+        return earlier if earlier.fits(load()) else None
     except BadData:
         return None
-    earlier = Earlier(log, raw if new_files else replace(raw, events=raw.events.clear()))
-    return earlier if earlier.has_same_ids and not earlier.has_orphans else None
 
 
 def _used(workspace: Workspace, parents: Sequence[Artifact]) -> Iterator[Artifact]:
@@ -111,12 +116,8 @@ class Earlier:
     """A log that new rows follow, and those rows."""
 
     artifact: Artifact
-    raw: RawLog
-    """The new rows, and the side tables whole."""
-
-    def new_rows(self) -> RawLog:
-        """The rows to add."""
-        return self.raw
+    new_rows: Callable[[], RawLog]
+    """Reads the rows to add, and the side tables whole."""
 
     @property
     def folder(self) -> Path:
@@ -126,16 +127,16 @@ class Earlier:
     @cached_property
     def users(self) -> Vocabulary:
         """Its numbering of users."""
-        return Vocabulary.load(self.artifact.folder / "users.vocabulary.arrow")
+        return self.vocabulary("users")
 
     @cached_property
     def items(self) -> Vocabulary:
         """Its numbering of items."""
-        return Vocabulary.load(self.artifact.folder / "items.vocabulary.arrow")
+        return self.vocabulary("items")
 
-    def context(self, name: str) -> Vocabulary:
-        """Its numbering of a categorical context."""
-        return Vocabulary.load(self.artifact.folder / f"context.{name}.vocabulary.arrow")
+    def vocabulary(self, name: str) -> Vocabulary:
+        """Its numbering of `users`, `items` or `context.<name>`."""
+        return Vocabulary.load(self.artifact.folder / f"{name}.vocabulary.arrow")
 
     @cached_property
     def next_order(self) -> int:
@@ -152,20 +153,18 @@ class Earlier:
     def _log(self) -> EventLog:
         return EventLog.open(self.folder)
 
-    @property
-    def has_same_ids(self) -> bool:
-        """Whether the new ids are of the type of the old ones: integers or text."""
-        types = self.raw.events.schema
-        both = ((self.users, USER_ID), (self.items, ITEM_ID))
-        return all(vocabulary.is_integer == (types[name] == pl.Int64) for vocabulary, name in both)
-
-    @property
-    def has_orphans(self) -> bool:
-        """Whether some item is left that neither an event nor the side table has."""
-        if self.raw.items is None:
-            return False
+    def fits(self, raw: RawLog) -> bool:
+        """Whether new ids are of the type of the old ones, and every item is in an event or in the side table."""
         is_there = np.zeros(len(self.items), bool)
         is_there[self._log.rows.item] = True
-        for ids in (self.raw.items[ITEM_ID], self.raw.events[ITEM_ID]):
-            is_there[self.items.encode(ids.to_arrow())] = True
-        return not bool(is_there[FIRST:].all())
+        types: dict[str, set[pl.DataType]] = {USER_ID: set(), ITEM_ID: set()}
+        for part in raw.parts():
+            types = {name: known | {part.schema[name]} for name, known in types.items()}
+            is_there[self.items.encode(part[ITEM_ID].to_arrow())] = True
+        for vocabulary, name in ((self.users, USER_ID), (self.items, ITEM_ID)):
+            if types[name] != {pl.Int64() if vocabulary.is_integer else pl.String()}:
+                return False
+        if raw.items is None:
+            return True
+        is_there[self.items.encode(raw.items[ITEM_ID].cast(*types[ITEM_ID]).to_arrow())] = True
+        return bool(is_there[FIRST:].all())

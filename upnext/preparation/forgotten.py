@@ -7,7 +7,7 @@ beside it, so whoever has the file can try ids; it keeps the ids themselves out 
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,13 +72,20 @@ class Forgotten:
         return set(self.hashes) <= set(hashes)
 
     def kept(self, raw: RawLog) -> RawLog:
-        """Leave the rows of forgotten users out of a source; a note says how many."""
-        gone = self.among(raw.events[USER_ID].unique().to_list())
-        if not gone:
-            return raw
-        events = raw.events.filter(~pl.col(USER_ID).is_in(pl.Series(gone, dtype=raw.events.schema[USER_ID]).implode()))
-        note = f"{len(raw.events) - len(events):,} rows of {len(gone):,} forgotten users were left out"
-        return replace(raw, events=events, notes=[*raw.notes, note])
+        """Leave the rows of forgotten users out of a source; a note says how many, once all is read."""
+        return replace(raw, source=self._kept(raw)) if self.hashes else raw
+
+    def _kept(self, raw: RawLog) -> Iterator[pl.DataFrame]:
+        gone: set[str] = set()
+        num_rows = 0
+        for part in raw.parts():
+            here = self.among(part[USER_ID].unique().to_list())
+            kept = part.filter(~pl.col(USER_ID).is_in(pl.Series(here, dtype=part.schema[USER_ID]).implode()))
+            gone |= {str(user) for user in here}
+            num_rows += len(part) - len(kept)
+            yield kept
+        if gone:
+            raw.notes.append(f"{num_rows:,} rows of {len(gone):,} forgotten users were left out")
 
     def _hash(self, user: ExternalId) -> str:
         return hashlib.blake2b(str(user).encode(), key=self.salt, digest_size=16).hexdigest()

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,16 @@ from upnext.base.schema import (
     context_column,
     feedback_column,
 )
-from upnext.events.sources import RawLog
+from upnext.events.sources import ORDER, RawLog
 from upnext.preparation.forgotten import Forgotten
-from upnext.preparation.numbering import LATE
 from upnext.serving.histories import EVENTS, LiveEvent, belongs_to
 from upnext.serving.release import POSTED
 from upnext.store.embedded import LmdbStore
 
-__all__ = ["Posted", "erase_posted", "read_posted"]
+__all__ = ["LATE", "Posted", "erase_posted", "read_posted"]
+
+LATE = 1 << 62
+"""The order of rows that are of no file begins here: at one instant they come after those of files."""
 
 _FILE = "data.mdb"
 
@@ -98,7 +100,15 @@ class Posted:
             return raw
         if not raw.has_times:
             raise BadConfig("prepare.live: posted events have times, and this source has none; set it to false")
-        rows = [_row(event, raw) for event in self.events]
+        return replace(raw, source=self._after(raw, held, folder))
+
+    def _after(self, raw: RawLog, held: "Posted", folder: Path) -> Iterator[pl.DataFrame]:
+        """The parts of a source, and one more: posted events take the type that the source's ids have by then."""
+        schema: dict[str, pl.DataType] = {}
+        for part in raw.parts():
+            schema = dict(part.schema) | {name: dtype for name, dtype in schema.items() if dtype == pl.String}
+            yield part
+        rows = [_row(event, raw, schema) for event in self.events]
         is_in = np.array([row is not None for row in rows], np.bool_)
         Posted(np.union1d(held.keys, self.keys[is_in])).save(folder)
         is_new = is_in & ~np.isin(self.keys, held.keys)
@@ -106,25 +116,20 @@ class Posted:
         # Their order depends on nothing but themselves, so that it is the same whenever they are added.
         new = [event for event, is_added in zip(self.events, is_new.tolist(), strict=True) if is_added]
         order = [LATE + (stable_hash(event.event_id) & (LATE - 1)) for event in new]
-        notes = [f"{len(added):,} posted events were added"] if added else []
+        raw.notes += [f"{len(added):,} posted events were added"] if added else []
         if num_out := int((~is_in).sum()):
-            notes.append(f"{num_out:,} posted events were left out: their ids are not of the type that the source has")
-        posted = pl.DataFrame(added, schema=raw.events.schema, orient="row")
-        return replace(
-            raw,
-            events=pl.concat([raw.events, posted]),
-            notes=raw.notes + notes,
-            late_order=np.array(order, np.int64),
-        )
+            raw.notes.append(
+                f"{num_out:,} posted events were left out: their ids are not of the type that the source has"
+            )
+        yield pl.DataFrame(added, schema=schema, orient="row").with_columns(pl.Series(ORDER, order, pl.Int64))
 
 
 _KEY = 18
 """Bytes of an event's key."""
 
 
-def _row(event: LiveEvent, raw: RawLog) -> list[Any] | None:
+def _row(event: LiveEvent, raw: RawLog, schema: Mapping[str, pl.DataType]) -> list[Any] | None:
     """A posted event as a row of a source's table; None where its ids are of another type."""
-    schema = raw.events.schema
     ids = [_id(value, schema[name] == pl.Int64) for name, value in ((USER_ID, event.user_id), (ITEM_ID, event.item_id))]
     if None in ids:
         return None

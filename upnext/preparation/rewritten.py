@@ -7,6 +7,7 @@ import numpy as np
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.files import link_or_copy
 from upnext.events.log import EventLog, write_log
+from upnext.events.memory import rows_at_once
 from upnext.events.split import GlobalTime, LeaveLastOut
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
@@ -34,7 +35,7 @@ def compacted(workspace: Workspace, log: Artifact) -> Artifact:
     with workspace.build("log", recipe, parents) as draft:
         _take(log, draft, [name for name in manifest["files"] if not name.startswith("log/")])
         events = EventLog.open(log.folder / "log")
-        write_log(draft.folder / "log", events.rows, events.schema, len(events.offsets) - 1)
+        write_log(draft.folder / "log", [events.rows], events.schema, events.offsets)
         copy_sequences(log.folder / "log", draft.folder / "log", set(range(len(events.offsets))))
         draft.schema, draft.stands_for = manifest["schema"], log.identity
         draft.metrics |= manifest["metrics"]
@@ -61,14 +62,19 @@ def log_without(workspace: Workspace, log: Artifact, forgotten: Forgotten) -> Ar
         _take(log, draft, kept)  # the rest is made anew
         posted.save(draft.folder)
         events = EventLog.open(log.folder / "log")
-        is_left = ~np.isin(events.rows.user, [users.dense(user) for user in gone])
-        write_log(draft.folder / "log", events.rows.take(np.flatnonzero(is_left)), events.schema, len(users))
+        dense = [users.dense(user) for user in gone]
+        at_once = rows_at_once(None)
+        rows = (block.rows.without_users(dense) for _, block in events.blocks(at_once))
+        counts = np.diff(events.offsets)
+        counts[dense] = 0
+        write_log(draft.folder / "log", rows, events.schema, np.append(0, np.cumsum(counts)))
         catalogue, people = Catalogue.load(log.folder), People.load(log.folder).without(gone)
         copy_sequences(log.folder / "log", draft.folder / "log", set(people.vocabulary.dense_ids.tolist()))
         facts = manifest["metrics"]
         kinds: dict[str, type[GlobalTime | LeaveLastOut]] = {"global_time": GlobalTime, "leave_last_out": LeaveLastOut}
         split = kinds[facts["split"]["kind"]](**facts["split"])
-        divide(draft, split, catalogue, people, facts["notes"], allowed=manifest["config"]["config"]["allow_leaks"])
+        allowed = manifest["config"]["config"]["allow_leaks"]
+        divide(draft, split, catalogue, people, facts["notes"], at_once, allowed=allowed)
 
     return workspace.ensure("log", "log", recipe, parents, write)
 

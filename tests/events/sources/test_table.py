@@ -248,12 +248,12 @@ def test_side_tables_take_the_type_of_the_events_ids(tmp_path):
     pl.DataFrame({"item": ["7"]}).write_parquet(tmp_path / "text.parquet")
     raw = table(path=str(tmp_path / "log.csv"), items={"path": str(tmp_path / "text.parquet"), "item": "item"})
     assert raw.items is not None
-    assert raw.items.rows() == [(7,)]
+    assert raw.items.cast(raw.events.select("item_id").schema).rows() == [(7,)]
     pl.DataFrame({"user": ["1"], "item": ["x"]}).write_parquet(tmp_path / "log.parquet")
     pl.DataFrame({"user": [1, 2]}).write_parquet(tmp_path / "users.parquet")
     raw = table(path=str(tmp_path / "log.parquet"), users={"path": str(tmp_path / "users.parquet"), "user": "user"})
     assert raw.users is not None
-    assert raw.users.rows() == [("1",), ("2",)]
+    assert raw.users.cast(raw.events.select("user_id").schema).rows() == [("1",), ("2",)]
 
 
 def test_side_tables_keep_other_columns_in_their_plainest_type(tmp_path):

@@ -16,7 +16,7 @@ from upnext.events.sources.globo import GloboSource, click_files
 from upnext.events.sources.kuairand import KuaiRandSource
 from upnext.events.sources.movielens import MovieLensSource
 from upnext.events.sources.movietweetings import MovieTweetingsSource
-from upnext.events.sources.raw import RawLog
+from upnext.events.sources.raw import ORDER, RawLog
 from upnext.events.sources.sasrec import SASRecSource
 from upnext.events.sources.sequences import SequenceTable, read_sequence
 from upnext.events.sources.side_tables import in_order
@@ -24,6 +24,7 @@ from upnext.events.sources.table import TableSource
 from upnext.events.sources.yambda import YambdaSource
 
 __all__ = [
+    "ORDER",
     "AmazonSource",
     "AnySource",
     "Frames",
@@ -90,26 +91,27 @@ def source_files(source: AnySource) -> list[Path]:
     return sorted(inside)
 
 
-def read(source: AnySource, frames: Frames | None = None) -> RawLog:
+def read(source: AnySource, frames: Frames | None = None, rows: int | None = None) -> RawLog:
     """Read a source into its canonical form: rows in file order, every value checked.
 
     Args:     frames: the tables of a source of kind "table", in memory, by its paths; unset, files are read.
+              rows: of a part, at most, where the source's format can be read in parts; unset, all rows are one.
     Raises:   BadData: naming the file, the row, the column, the value, what is allowed and what to do.
     """
     match source:
         case TableSource():
-            return table.read(source, frames)
+            return table.read(source, frames, rows)
         case MovieLensSource():
-            return movielens.read(source)
+            return movielens.read(source, rows)
         case MovieTweetingsSource():
             return movietweetings.read(source)
         case SASRecSource():
             return sasrec.read(source)
         case KuaiRandSource():
-            return kuairand.read(source)
+            return kuairand.read(source, rows)
         case GloboSource():
-            return globo.read(source)
+            return globo.read(source, rows)
         case AmazonSource():
             return amazon.read(source)
         case YambdaSource():
-            return yambda.read(source)
+            return yambda.read(source, rows)

@@ -50,7 +50,7 @@ def read(config: AmazonSource) -> RawLog:
     if attributes is None:
         notes.append(f"{folder} holds no {name}_item2attributes.json: no attributes")
     return RawLog(
-        events=events,
+        [events],
         items=None if attributes is None else _attributes(attributes),
         item_features={} if attributes is None else {"attributes": "multi"},
         notes=notes,

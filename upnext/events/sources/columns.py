@@ -1,5 +1,7 @@
 """Columns of a source in their canonical types, every value checked."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import polars as pl
@@ -9,7 +11,7 @@ from upnext.events.sources.raw import Column
 
 __all__ = [
     "IdType",
-    "join_ids",
+    "SideIds",
     "read_amounts",
     "read_categories",
     "read_context",
@@ -83,24 +85,34 @@ def _integers_if_canonical(values: pl.Series) -> pl.Series:
     return values.cast(pl.Int64) if values.dtype == pl.String and _is_canonical(values) else values
 
 
-def join_ids(events: Column, event_ids: pl.Series, side: Column, side_ids: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Bring the ids of the events and of a side table to one type, changing none of them.
+@dataclass(frozen=True, eq=False)
+class SideIds:
+    """The ids of a side table: integers in the events, and text that holds no integer in the table, do not go together.
 
-    Raises:   BadData: integers in the events, and text that is no integer in the side table.
+    Integers in their one spelling can become text and text that spells them integers, with none changed.
     """
-    if event_ids.dtype == side_ids.dtype:
-        return event_ids, side_ids
-    if event_ids.dtype == pl.String:
-        return event_ids, side_ids.cast(pl.String)
-    if _is_canonical(side_ids):
-        return event_ids, side_ids.cast(pl.Int64)
-    if not events.origin.is_untyped:
-        side.refuse(
-            ~side_ids.str.contains(_INTEGER) | side_ids.cast(pl.Int64, strict=False).is_null(),
-            f"integers, as in column {events.name!r} of {events.origin.parts[0].path}",
-            "store both columns as text, or both as integers",
-        )
-    return event_ids.cast(pl.String), side_ids
+
+    column: Column
+    values: pl.Series
+
+    @cached_property
+    def _are_integers(self) -> bool:
+        return self.values.dtype == pl.Int64 or _is_canonical(self.values)
+
+    def join(self, events: Column, ids: pl.Series) -> pl.Series:
+        """Bring the ids of events to a type that these ids can be cast to, changing none.
+
+        Raises:   BadData: integers in the events, and text that is no integer in the side table.
+        """
+        if ids.dtype == pl.String or self._are_integers:
+            return ids
+        if not events.origin.is_untyped:
+            self.column.refuse(
+                ~self.values.str.contains(_INTEGER) | self.values.cast(pl.Int64, strict=False).is_null(),
+                f"integers, as in column {events.name!r} of {events.origin.parts[0].path}",
+                "store both columns as text, or both as integers",
+            )
+        return ids.cast(pl.String)
 
 
 def refuse_repeats(column: Column, ids: pl.Series) -> None:

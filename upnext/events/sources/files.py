@@ -1,17 +1,20 @@
 """Finding and opening source files."""
 
+import contextlib
 import glob
 import gzip
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import polars as pl
 
 from upnext.base.errors import BadData
 from upnext.events.sources.raw import Column, Origin, Part
 
-__all__ = ["either", "find_files", "read_bytes", "read_lines", "resolve_path", "split_lines"]
+__all__ = ["either", "find_files", "open_bytes", "read_bytes", "read_lines", "resolve_path", "split_lines"]
 
 _VARIABLE = "${UPNEXT_DATA}"
 
@@ -61,18 +64,28 @@ def either(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
+@contextlib.contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, decompressing it where its name ends in `.gz`.
+
+    Raises:   BadData: it cannot be read, or is damaged, which may show only inside the block.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield cast("BinaryIO", file)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise BadData(f"{path} is no whole gzip file: {error}; download or compress it again") from None
+    except OSError as error:
+        raise BadData(f"cannot read {path}: {error.strerror}; give the path of a readable file") from None
+
+
 def read_bytes(path: Path) -> bytes:
     """Read a file whole, decompressing it where its name ends in `.gz`.
 
     Raises:   BadData: it cannot be read, is damaged, or is empty.
     """
-    try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" and content else content
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise BadData(f"{path} is no whole gzip file: {error}; download or compress it again") from None
-    except OSError as error:
-        raise BadData(f"cannot read {path}: {error.strerror}; give the path of a readable file") from None
+    with open_bytes(path) as file:
+        content = file.read()
     if not content.strip():
         raise BadData(f"{path} is empty; give a file with at least one row")
     return content

@@ -1,22 +1,20 @@
-"""Reading CSV, TSV, JSON lines and Parquet files into one frame, in file order, each row's origin known."""
+"""Reading CSV, TSV, JSON lines and Parquet files in parts, in file order, each row's origin known."""
 
-import csv
 import difflib
-import gzip
-import json
-from collections.abc import Mapping, Sequence
-from io import BytesIO, StringIO
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
 from upnext.base.errors import BadConfig, BadData
-from upnext.events.sources.files import find_files, read_bytes
+from upnext.events.sources.files import find_files, open_bytes
 from upnext.events.sources.frames import Frames
-from upnext.events.sources.raw import Origin, Part
+from upnext.events.sources.raw import First, Origin, Part
+from upnext.events.sources.unreadable import explain
 
-__all__ = ["Format", "read_table"]
+__all__ = ["Format", "read_parts", "read_table"]
 
 Format = Literal["csv", "tsv", "jsonl", "parquet"]
 
@@ -28,6 +26,8 @@ _SUFFIXES: dict[str, Format] = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
+_AT_ONCE = 250_000
+"""Rows that Polars hands over at a time; parts are joined of them."""
 
 
 def read_table(
@@ -39,18 +39,36 @@ def read_table(
     keep_others: bool = False,
     in_memory: Frames | None = None,
 ) -> tuple[pl.DataFrame, Origin]:
-    """Read the files that `path` names, one after the other.
+    """Read files as one frame, whole; arguments and errors as of `read_parts`."""
+    parts = read_parts(path, roles, None, form=form, separator=separator, keep_others=keep_others, in_memory=in_memory)
+    return next(parts)
+
+
+def read_parts(
+    path: str | list[str],
+    roles: Mapping[str, str],
+    rows: int | None,
+    *,
+    form: Format | None = None,
+    separator: str | None = None,
+    keep_others: bool = False,
+    in_memory: Frames | None = None,
+) -> Iterator[tuple[pl.DataFrame, Origin]]:
+    """Read the files that `path` names, one after the other, in parts.
 
     Args:     roles: for each column that is needed, the key of the configuration that asks for it.
+              rows: how many rows a part has at most; unset, all rows are one part.
               form: overrides what the files' names say.
               separator: of text files; by default a tab for TSV (and for .txt with tabs), else a comma.
               keep_others: read the other columns too.
-              in_memory: tables; `path` is then the name of one of them, and no file is read.
-    Returns:  the frame (text formats: all String), and where its rows came from.
+              in_memory: tables; `path` is then the name of one of them, no file is read, and there is one part.
+    Returns:  one or more frames of the same columns and types (text formats: all String), none of them empty, and
+              where their rows came from.
     Raises:   BadData: no file, an unreadable one, a missing column, columns that differ, no row at all.
     """
     if in_memory is not None:
-        return _from_memory(str(path), in_memory[str(path)], None if keep_others else roles, roles)
+        yield _from_memory(str(path), in_memory[str(path)], None if keep_others else roles, roles)
+        return
     files = find_files(path)
     forms = {file: form or _form(file) for file in files}
     chosen = forms[files[0]]
@@ -59,25 +77,15 @@ def read_table(
             raise BadData(f"{files[0]} is {chosen}, but {file} is {other}; give files of one format")
     if separator is not None and chosen in ("jsonl", "parquet"):
         raise BadConfig(f"separator = {separator!r} has no effect on {chosen} files such as {files[0]}; remove it")
-    frames, parts = [], []
-    for file in files:
-        frame, part = _read(file, chosen, separator, None if keep_others else roles)
-        frames.append(frame)
-        parts.append(part)
-    if chosen == "jsonl":  # a key may be absent from a whole file, but not from all of them
-        _require(files[0], list(dict.fromkeys(name for frame in frames for name in frame.columns)), roles)
-        kept = [[name for name in frame.columns if keep_others or name in roles] for frame in frames]
-        frames = [frame.select(names) for frame, names in zip(frames, kept, strict=True)]
-    else:
-        for file, frame in zip(files, frames, strict=True):
-            _require(file, frame.columns, roles)
-        _same_columns(files, frames)
-    _same_types(files, frames, roles)
-    filled = [frame for frame in frames if frame.height]  # an empty file's types say nothing
-    if not filled:
+    tables = [_open(file, chosen, separator, roles, keep_others) for file in files]
+    schema = _one_schema(tables, roles)
+    first: First | None = None
+    for frame, parts, is_last in _gather(tables, schema, rows):
+        is_whole = is_last and first is None
+        yield frame, Origin(parts, is_untyped=chosen in ("csv", "tsv"), first=first, is_whole=is_whole)
+        first = first or First(frame.row(0, named=True), Origin(parts).place(0))
+    if first is None:
         raise BadData(f"{files[0]} holds no rows; give a file with at least one row")
-    whole = pl.concat(filled, how="diagonal_relaxed", rechunk=True)
-    return whole, Origin(parts, is_untyped=chosen in ("csv", "tsv"))
 
 
 def _from_memory(
@@ -86,7 +94,7 @@ def _from_memory(
     _require(Path(name), frame.columns, roles)
     if frame.is_empty():
         raise BadData(f"{name} holds no rows; give a table with at least one row")
-    frame = _without_codes(frame if kept is None else frame.select(list(kept)))
+    frame = _without_codes((frame if kept is None else frame.select(list(kept))).lazy()).collect()
     return frame.rechunk(), Origin([Part(Path(name), frame.height)])
 
 
@@ -99,64 +107,100 @@ def _form(file: Path) -> Format:
     return form
 
 
-def _read(
-    file: Path, form: Format, separator: str | None, roles: Mapping[str, str] | None
-) -> tuple[pl.DataFrame, Part]:
+@dataclass(frozen=True)
+class _Table:
+    """A file that was opened: its columns are known, and none of its rows is read."""
+
+    file: Path
+    form: Format
+    separator: str | None
+    frame: pl.LazyFrame
+    schema: Mapping[str, pl.DataType]
+    is_empty: bool
+    """A file without rows: its types say nothing."""
+
+    def rows(self, most: int) -> Iterator[pl.DataFrame]:
+        """Read the file, no more than so many rows at a time."""
+        try:
+            if self.form in ("csv", "tsv"):
+                yield from _without_blank_end(self.frame.collect_batches(chunk_size=most))
+            else:
+                yield from (frame for frame in self.frame.collect_batches(chunk_size=most) if frame.height)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise _unreadable(self.file, self.form, self.separator, error) from None
+
+
+def _open(file: Path, form: Format, separator: str | None, roles: Mapping[str, str], keep_others: bool) -> _Table:
+    """Open a file and look at its columns; of JSON lines, where any line may bring one, at all of it."""
     try:
         if form == "parquet":
-            frame = _read_parquet(file, roles)
-            return frame, Part(file, frame.height)
-        content = read_bytes(file)
-        if form == "jsonl":
-            frame = pl.read_ndjson(BytesIO(content), infer_schema_length=None)
-            return frame, Part(file, frame.height)
-        chosen = separator or _separator(content, form, file)
-        frame = _read_csv(content, chosen, file, roles)
-        return frame, Part(file, frame.height, chosen)
-    except pl.exceptions.PolarsError as error:
-        raise BadData(_explain(file, form, separator, str(error).split("\n")[0])) from None
-
-
-def _read_parquet(file: Path, roles: Mapping[str, str] | None) -> pl.DataFrame:
-    try:
-        names = list(pl.read_parquet_schema(file))
-        if roles is not None:
+            frame = pl.scan_parquet(file, glob=False)
+        elif form == "jsonl":
+            _first_line(file)
+            frame = pl.scan_ndjson(file, infer_schema_length=None)
+        else:
+            separator = separator or _separator(file, form)
+            frame = pl.scan_csv(file, separator=separator, infer_schema=False, glob=False)
+        names = frame.collect_schema().names()
+        if form in ("csv", "tsv"):
+            _refuse_twins(file, names, names if keep_others else roles)
+        if form != "jsonl":
             _require(file, names, roles)
-        frame = pl.read_parquet(file, columns=None if roles is None else list(roles), glob=False)
-    except OSError as error:
-        raise BadData(f"cannot read {file}: {error}; give the path of a readable file") from None
-    return _without_codes(frame)
+        kept = names if keep_others else [name for name in roles if name in names]
+        frame = _without_codes(frame.select(kept))
+        is_empty = form == "parquet" and pl.scan_parquet(file, glob=False).select(pl.len()).collect().item() == 0
+        return _Table(file, form, separator, frame, frame.collect_schema(), is_empty)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(file, form, separator, error) from None
 
 
-def _without_codes(frame: pl.DataFrame) -> pl.DataFrame:
+def _unreadable(file: Path, form: Format, separator: str | None, error: Exception) -> BadData:
+    if form != "parquet":
+        return explain(file, separator, error)
+    if isinstance(error, OSError):
+        return BadData(f"cannot read {file}: {error}; give the path of a readable file")
+    problem = str(error).split("\n")[0]
+    return BadData(f"{file} is no readable Parquet file: {problem}; write it again")
+
+
+def _without_codes(frame: pl.LazyFrame) -> pl.LazyFrame:
     """Write categories out as the text they stand for."""
-    coded = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Categorical | pl.Enum)]
+    coded = [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Categorical | pl.Enum)]
     return frame.with_columns(pl.col(coded).cast(pl.String)) if coded else frame
 
 
-def _read_csv(content: bytes, separator: str, file: Path, roles: Mapping[str, str] | None) -> pl.DataFrame:
-    header = pl.read_csv(BytesIO(content), separator=separator, n_rows=0, infer_schema=False).columns
-    for name in header:
-        if f"{name}_duplicated_0" in header and (roles is None or name in roles):
-            raise BadData(f"{file} has two columns called {name!r}; rename one of them in the first line")
-    if roles is not None:
-        _require(file, header, roles)
-    frame = pl.read_csv(
-        BytesIO(content),
-        separator=separator,
-        columns=header if roles is None else list(roles),
-        infer_schema=False,
-    )
-    frame = frame.with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
-    filled = ~frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
-    blank = filled.reverse().arg_max() if filled.any() else len(filled)
-    return frame.head(len(filled) - (blank or 0))  # blank lines at the end are no rows
+def _without_blank_end(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Read empty fields as null; blank lines at the end of a text file are no rows."""
+    blank: list[pl.DataFrame] = []  # lines that are rows if another row follows
+    for read in frames:
+        frame = read.with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
+        filled = ~frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+        end = len(filled) - (filled.reverse().arg_max() or 0) if filled.any() else 0
+        if end:
+            yield from (*blank, frame.head(end))
+            blank = []
+        if end < frame.height:
+            blank.append(frame.tail(frame.height - end))
 
 
-def _separator(content: bytes, form: Format, file: Path) -> str:
-    has_tabs = b"\t" in content.split(b"\n", 1)[0]
+def _separator(file: Path, form: Format) -> str:
+    has_tabs = b"\t" in _first_line(file)
     is_text = Path(file.name.removesuffix(".gz")).suffix == ".txt"
     return "\t" if form == "tsv" or (is_text and has_tabs) else ","
+
+
+def _first_line(file: Path) -> bytes:
+    with open_bytes(file) as lines:
+        for line in lines:
+            if line.strip():
+                return line
+    raise BadData(f"{file} is empty; give a file with at least one row")
+
+
+def _refuse_twins(file: Path, names: Sequence[str], wanted: Collection[str]) -> None:
+    for name in names:
+        if f"{name}_duplicated_0" in names and name in wanted:
+            raise BadData(f"{file} has two columns called {name!r}; rename one of them in the first line")
 
 
 def _require(file: Path, names: Sequence[str], roles: Mapping[str, str]) -> None:
@@ -172,23 +216,37 @@ def _require(file: Path, names: Sequence[str], roles: Mapping[str, str]) -> None
         raise BadData(f"{file} has no column {name!r} (asked for by {role}); its columns: {', '.join(names)}; {hint}")
 
 
-def _same_columns(files: Sequence[Path], frames: Sequence[pl.DataFrame]) -> None:
+def _one_schema(tables: Sequence[_Table], roles: Mapping[str, str]) -> Mapping[str, pl.DataType]:
+    """The columns and types of all files: refused where they differ, but integers may widen to floats, save in ids."""
+    files = [table.file for table in tables]
+    schemas = [table.schema for table in tables]
+    if tables[0].form == "jsonl":  # a key may be absent from a whole file, but not from all of them
+        _require(files[0], list(dict.fromkeys(name for schema in schemas for name in schema)), roles)
+    else:
+        _same_columns(files, schemas)
+    filled = [table for table in tables if not table.is_empty]
+    _same_types([table.file for table in filled], [table.schema for table in filled], roles)
+    frames = [pl.DataFrame(schema=table.schema) for table in filled or tables]
+    return pl.concat(frames, how="diagonal_relaxed").schema
+
+
+def _same_columns(files: Sequence[Path], schemas: Sequence[Mapping[str, pl.DataType]]) -> None:
     """Refuse files whose columns differ from the first file's."""
-    first = frames[0]
-    for file, frame in zip(files, frames, strict=True):
-        for name in sorted(set(first.columns) ^ set(frame.columns)):
-            holder, other = (files[0], file) if name in first.columns else (file, files[0])
+    first = schemas[0]
+    for file, schema in zip(files, schemas, strict=True):
+        for name in sorted(set(first) ^ set(schema)):
+            holder, other = (files[0], file) if name in first else (file, files[0])
             raise BadData(
                 f"{holder} has a column {name!r}, but {other} has none; give files of the same columns, or a"
                 " narrower pattern"
             )
 
 
-def _same_types(files: Sequence[Path], frames: Sequence[pl.DataFrame], roles: Mapping[str, str]) -> None:
-    """Refuse files in which a column changes its type; integers may widen to floats, except in ids."""
+def _same_types(files: Sequence[Path], schemas: Sequence[Mapping[str, pl.DataType]], roles: Mapping[str, str]) -> None:
+    """Refuse files in which a column changes its type."""
     seen: dict[str, tuple[Path, pl.DataType]] = {}
-    for file, frame in zip(files, frames, strict=True):
-        for name, dtype in frame.schema.items() if frame.height else ():
+    for file, schema in zip(files, schemas, strict=True):
+        for name, dtype in schema.items():
             holder, first = seen.setdefault(name, (file, dtype))
             kinds = {_kind(first), _kind(dtype)} - {"null"}
             is_id = roles.get(name) in ("user", "item", "users.user", "items.item")
@@ -206,39 +264,22 @@ def _kind(dtype: pl.DataType) -> str:
     return "time" if dtype.is_temporal() else str(dtype.base_type())
 
 
-def _explain(file: Path, form: Format, separator: str | None, problem: str) -> str:
-    """Find the first line of a text file that cannot be read: slow, but only on the way to an error."""
-    if form == "parquet":
-        return f"{file} is no readable Parquet file: {problem}; write it again"
-    content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        return f"{file} line {line} is not UTF-8 text; save the file as UTF-8"
-    if form == "jsonl":
-        return _explain_json(file, text, problem)
-    reader = csv.reader(StringIO(text, newline=""), delimiter=separator or _separator(content, form, file), strict=True)
-    start, width = 1, None
-    try:
-        for number, fields in enumerate(reader):
-            width = len(fields) if width is None else width
-            if len(fields) > width:
-                where = f"{file} row {number} (line {start})"
-                return f"{where} has {len(fields)} fields; allowed: {width}, as in the header; correct the line"
-            start = reader.line_num + 1
-    except csv.Error as error:
-        return f"{file} line {start} cannot be read: {error}; close the quotation mark that opens there"
-    return f"{file} cannot be read: {problem}; write it again"
-
-
-def _explain_json(file: Path, text: str, problem: str) -> str:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            if not isinstance(json.loads(line), dict):
-                return f"{file} row {number} is no JSON object; write one object per line"
-        except json.JSONDecodeError as error:
-            return f"{file} row {number} is not JSON: {error.msg} at character {error.pos + 1}; correct the line"
-    return f"{file} cannot be read: {problem}; give each key values of one type"
+def _gather(
+    tables: Sequence[_Table], schema: Mapping[str, pl.DataType], most: int | None
+) -> Iterator[tuple[pl.DataFrame, list[Part], bool]]:
+    """Join what is read to parts of at most so many rows, of one schema; the last one is marked."""
+    frames: list[pl.DataFrame] = []
+    parts: list[Part] = []
+    for table in tables:
+        separator = table.separator if table.form in ("csv", "tsv") else None
+        num_before = 0
+        for frame in table.rows(min(most or _AT_ONCE, _AT_ONCE)):
+            if most is not None and frames and sum(part.num_rows for part in parts) + frame.height > most:
+                yield pl.concat(frames, rechunk=True), parts, False
+                frames, parts = [], []
+            missing = [pl.lit(None).alias(name) for name in schema if name not in frame.columns]
+            frames.append(frame.with_columns(missing).select(pl.col(n).cast(dtype) for n, dtype in schema.items()))
+            parts.append(Part(table.file, frame.height, separator, num_before))
+            num_before += frame.height
+    if frames:
+        yield pl.concat(frames, rechunk=True), parts, True

@@ -8,10 +8,10 @@ import polars as pl
 from upnext.base.configuration import Config
 from upnext.base.errors import BadData
 from upnext.base.schema import ITEM_ID, TIME_MS, USER_ID, FeatureKind, context_column
-from upnext.events.sources.columns import join_ids, read_categories, read_ids, read_numbers, refuse_repeats
+from upnext.events.sources.columns import SideIds, read_categories, read_ids, read_numbers, refuse_repeats
 from upnext.events.sources.files import either, resolve_path
-from upnext.events.sources.formats import read_table
-from upnext.events.sources.raw import Column, RawLog
+from upnext.events.sources.formats import read_parts, read_table
+from upnext.events.sources.raw import Column, Origin, RawLog
 from upnext.events.sources.times import read_times
 
 __all__ = ["GloboSource", "click_files", "read"]
@@ -41,9 +41,10 @@ class GloboSource(Config):
     """The folder."""
 
 
-def read(config: GloboSource) -> RawLog:
+def read(config: GloboSource, rows: int | None = None) -> RawLog:
     """Read Globo's clicks, in the order of the files, with six categorical contexts and no feedback.
 
+    Args:     rows: of a part; unset, all rows are one part.
     Raises:   BadData: no clicks, or a file that is not as published.
     """
     folder = resolve_path(config.path)
@@ -53,30 +54,33 @@ def read(config: GloboSource) -> RawLog:
             f"{folder.absolute()} holds no *clicks*.parquet and no clicks/clicks_hour_*.csv; download the data set"
             " from https://www.kaggle.com/gspmoreira/news-portal-user-interactions-by-globocom"
         )
-    names = ["user_id", "click_article_id", "click_timestamp", *_CONTEXTS.values()]
-    frame, origin = read_table([str(file) for file in files], dict.fromkeys(names, _ROLE))
-    item = Column(frame["click_article_id"], origin)
-    events = {
-        USER_ID: read_ids(Column(frame["user_id"], origin)),
-        ITEM_ID: read_ids(item),
-        TIME_MS: read_times(Column(frame["click_timestamp"], origin), "ms"),
-    }
-    for name, column in _CONTEXTS.items():
-        events[context_column(name)] = read_categories(Column(frame[column], origin))
     notes = ["session_size is not read: it counts clicks that are still to come"]
-    articles = either(folder, "articles_metadata.csv")
-    items = None
-    if articles is None:
+    file = either(folder, "articles_metadata.csv")
+    if file is None:
         notes.append(f"{folder} holds no articles_metadata.csv: no categories, no times of publication")
-    else:
-        items, events[ITEM_ID] = _articles(articles, item, events[ITEM_ID])
+    articles, items = (None, None) if file is None else _articles(file)
+    names = ["user_id", "click_article_id", "click_timestamp", *_CONTEXTS.values()]
+    parts = read_parts([str(file) for file in files], dict.fromkeys(names, _ROLE), rows)
     return RawLog(
-        events=pl.DataFrame([values.alias(name) for name, values in events.items()]),
+        (_events(frame, origin, articles) for frame, origin in parts),
         contexts=dict.fromkeys(_CONTEXTS, "categorical"),
         items=items,
         item_features={} if items is None else _FEATURES,
         notes=notes,
     )
+
+
+def _events(frame: pl.DataFrame, origin: Origin, articles: SideIds | None) -> pl.DataFrame:
+    item = Column(frame["click_article_id"], origin)
+    ids = read_ids(item)
+    events = {
+        USER_ID: read_ids(Column(frame["user_id"], origin)),
+        ITEM_ID: ids if articles is None else articles.join(item, ids),
+        TIME_MS: read_times(Column(frame["click_timestamp"], origin), "ms"),
+    }
+    for name, column in _CONTEXTS.items():
+        events[context_column(name)] = read_categories(Column(frame[column], origin))
+    return pl.DataFrame([values.alias(name) for name, values in events.items()])
 
 
 def click_files(folder: Path) -> list[Path]:
@@ -85,13 +89,12 @@ def click_files(folder: Path) -> list[Path]:
     return found or sorted([*folder.glob("clicks/clicks_hour_*.csv"), *folder.glob("clicks_hour_*.csv")])
 
 
-def _articles(file: Path, events: Column, ids: pl.Series) -> tuple[pl.DataFrame, pl.Series]:
+def _articles(file: Path) -> tuple[SideIds, pl.DataFrame]:
     names = ["article_id", "category_id", "created_at_ts", "publisher_id", "words_count"]
     frame, origin = read_table(str(file), dict.fromkeys(names, _ROLE))
     side = Column(frame["article_id"], origin)
     side_ids = read_ids(side)
     refuse_repeats(side, side_ids)
-    ids, side_ids = join_ids(events, ids, side, side_ids)
     columns = {
         ITEM_ID: side_ids,
         "category_id": read_categories(Column(frame["category_id"], origin)),
@@ -99,4 +102,4 @@ def _articles(file: Path, events: Column, ids: pl.Series) -> tuple[pl.DataFrame,
         "published_ms": read_numbers(Column(frame["created_at_ts"], origin)),
         "num_words": read_numbers(Column(frame["words_count"], origin)),
     }
-    return pl.DataFrame([values.alias(name) for name, values in columns.items()]), ids
+    return SideIds(side, side_ids), pl.DataFrame([values.alias(name) for name, values in columns.items()])

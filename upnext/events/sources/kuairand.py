@@ -18,7 +18,7 @@ from upnext.base.schema import (
     feedback_column,
 )
 from upnext.events.sources.columns import (
-    join_ids,
+    SideIds,
     read_categories,
     read_feedback,
     read_genres,
@@ -28,7 +28,7 @@ from upnext.events.sources.columns import (
     refuse_repeats,
 )
 from upnext.events.sources.files import resolve_path
-from upnext.events.sources.formats import read_table
+from upnext.events.sources.formats import read_parts, read_table
 from upnext.events.sources.raw import Column, Origin, RawLog
 from upnext.events.sources.times import read_times
 
@@ -65,39 +65,36 @@ class KuaiRandSource(Config):
     """Read log_random_*.csv too: impressions that were drawn at random. A context `is_rand` tells them apart."""
 
 
-def read(config: KuaiRandSource) -> RawLog:
+def read(config: KuaiRandSource, rows: int | None = None) -> RawLog:
     """Read KuaiRand: one row per video shown, in the order of the files' names.
 
     Feedback: seven binary signals, `play_ms` (amount) and `played` (play time over duration, at most 1; not
     observed where the duration is 0). Of items only what holds at any time is kept.
 
+    Args:     rows: of a part; unset, all rows are one part.
     Raises:   BadData: no log, or a file that is not as published.
     """
     folder = resolve_path(config.path)
     files = _logs(folder, config.random)
     names = ["user_id", "video_id", "time_ms", "tab", "hourmin", *_BINARY.values(), "play_time_ms", "duration_ms"]
     names += ["is_rand"] if config.random else []
-    frame, origin = read_table([str(file) for file in files], dict.fromkeys(names, _ROLE))
-    user, item, time = (Column(frame[name], origin) for name in ("user_id", "video_id", "time_ms"))
-    events = {USER_ID: read_ids(user), ITEM_ID: read_ids(item), TIME_MS: read_times(time, "ms")}
-    events |= _contexts(frame, origin, config.random)
-    events |= _feedback(frame, origin)
     notes = [] if config.random else ["impressions drawn at random (log_random_*.csv) are not read; set random = true"]
-    items = None
+    videos = items = None
     table = _item_file(folder)
     if table is None:
         notes.append(f"{folder} holds no item_features.parquet or video_features_basic_*.csv: no authors, no tags")
     else:
-        items, events[ITEM_ID] = _items(table, item, events[ITEM_ID], notes)
-    people = _user_file(folder)
-    users = None
-    if people is None:
+        videos, items = _items(table, notes)
+    file = _user_file(folder)
+    people = users = None
+    if file is None:
         notes.append(f"{folder} holds no user_features_*.csv: no user features")
     else:
-        users, events[USER_ID] = _users(people, user, events[USER_ID], notes)
+        people, users = _users(file, notes)
+    parts = read_parts([str(file) for file in files], dict.fromkeys(names, _ROLE), rows)
     kinds: dict[str, FeedbackKind] = dict.fromkeys(_BINARY, "binary")
     return RawLog(
-        events=pl.DataFrame([values.alias(name) for name, values in events.items()]),
+        (_events(frame, origin, config.random, people, videos) for frame, origin in parts),
         contexts=dict.fromkeys(["tab", "hour", *(["is_rand"] if config.random else [])], "categorical"),
         feedback=kinds | {"play_ms": "amount", "played": "fraction"},
         items=items,
@@ -107,6 +104,20 @@ def read(config: KuaiRandSource) -> RawLog:
         views={"clicked": "click == 1", "watched": "long_view == 1", "liked": "like == 1", "passed": "click == 0"},
         notes=notes,
     )
+
+
+def _events(
+    frame: pl.DataFrame, origin: Origin, random: bool, people: SideIds | None, videos: SideIds | None
+) -> pl.DataFrame:
+    user, item = Column(frame["user_id"], origin), Column(frame["video_id"], origin)
+    user_ids, item_ids = read_ids(user), read_ids(item)
+    events = {
+        USER_ID: user_ids if people is None else people.join(user, user_ids),
+        ITEM_ID: item_ids if videos is None else videos.join(item, item_ids),
+        TIME_MS: read_times(Column(frame["time_ms"], origin), "ms"),
+    }
+    events |= _contexts(frame, origin, random) | _feedback(frame, origin)
+    return pl.DataFrame([values.alias(name) for name, values in events.items()])
 
 
 def _logs(folder: Path, random: bool) -> list[Path]:
@@ -153,7 +164,7 @@ def _user_file(folder: Path) -> Path | None:
     return next(iter(sorted([*folder.glob("user_features_*.csv"), *folder.glob("user_features_*.csv.gz")])), None)
 
 
-def _users(file: Path, events: Column, ids: pl.Series, notes: list[str]) -> tuple[pl.DataFrame, pl.Series]:
+def _users(file: Path, notes: list[str]) -> tuple[SideIds, pl.DataFrame]:
     """Of users what never changes: the order in which they registered, and codes whose meaning is not published."""
     frame, origin = read_table(str(file), dict.fromkeys(("user_id", "register_days"), _ROLE), keep_others=True)
     codes = [name for name in frame.columns if name.startswith("onehot_feat")]
@@ -163,10 +174,9 @@ def _users(file: Path, events: Column, ids: pl.Series, notes: list[str]) -> tupl
     side = Column(frame["user_id"], origin)
     side_ids = read_ids(side)
     refuse_repeats(side, side_ids)
-    ids, side_ids = join_ids(events, ids, side, side_ids)
     columns = {USER_ID: side_ids, "register_days": read_numbers(Column(frame["register_days"], origin))}
     columns |= {name: read_categories(Column(frame[name], origin)) for name in codes}
-    return pl.DataFrame([values.alias(name) for name, values in columns.items()]), ids
+    return SideIds(side, side_ids), pl.DataFrame([values.alias(name) for name, values in columns.items()])
 
 
 def _user_kinds(users: pl.DataFrame) -> dict[str, FeatureKind]:
@@ -181,7 +191,7 @@ def _day(column: Column) -> pl.Series:
     return days.cast(pl.Int32)
 
 
-def _items(files: list[Path], events: Column, ids: pl.Series, notes: list[str]) -> tuple[pl.DataFrame, pl.Series]:
+def _items(files: list[Path], notes: list[str]) -> tuple[SideIds, pl.DataFrame]:
     roles = dict.fromkeys(("video_id", *_ITEM_COLUMNS), _ROLE)
     frame, origin = read_table([str(file) for file in files], roles, keep_others=True)
     left = pl.Series([name for name in frame.columns if name not in roles], dtype=pl.String)
@@ -196,7 +206,6 @@ def _items(files: list[Path], events: Column, ids: pl.Series, notes: list[str]) 
     side = Column(frame["video_id"], origin)
     side_ids = read_ids(side)
     refuse_repeats(side, side_ids)
-    ids, side_ids = join_ids(events, ids, side, side_ids)
     tag = frame["tag"].cast(pl.String)
     duration = read_feedback(Column(frame["video_duration"], origin), "amount").cast(pl.Int64)
     columns = {
@@ -206,4 +215,4 @@ def _items(files: list[Path], events: Column, ids: pl.Series, notes: list[str]) 
         "upload_day": _day(Column(frame["upload_dt"], origin)),
         "duration_ms": duration.set(duration == 0, None),
     }
-    return pl.DataFrame([values.alias(name) for name, values in columns.items()]), ids
+    return SideIds(side, side_ids), pl.DataFrame([values.alias(name) for name, values in columns.items()])

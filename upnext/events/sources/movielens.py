@@ -10,9 +10,9 @@ from upnext.base.errors import BadData
 from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TIME_MS, TITLE, USER_ID, feedback_column
 from upnext.events.sources.columns import read_amounts, read_genres, read_ids, read_integers, refuse_repeats
 from upnext.events.sources.files import either, read_lines, resolve_path, split_lines
-from upnext.events.sources.formats import read_table
+from upnext.events.sources.formats import read_parts, read_table
 from upnext.events.sources.movies import MOVIE_FEATURES, read_movies, release_year
-from upnext.events.sources.raw import Column, RawLog
+from upnext.events.sources.raw import Column, Origin, RawLog
 from upnext.events.sources.times import read_times
 
 __all__ = ["MovieLensSource", "read"]
@@ -56,9 +56,10 @@ class MovieLensSource(Config):
     (original ids and ratings with each user's order, but no times), ratings.csv is csv (20M, 25M, 32M, latest)."""
 
 
-def read(config: MovieLensSource) -> RawLog:
+def read(config: MovieLensSource, rows: int | None = None) -> RawLog:
     """Read MovieLens: feedback `rating` (1 to 5; 0.5 to 5 in csv), view `liked`, items with titles and genres, users.
 
+    Args:     rows: of a part of 20M and what is larger; unset, and for what is smaller, all rows are one part.
     Returns:  the rows in file order (1m-ordered: by user, then order; ratings without an order are left out).
     Raises:   BadData: no such file, or one that is not as published.
     """
@@ -68,7 +69,7 @@ def read(config: MovieLensSource) -> RawLog:
     if variant == "1m-ordered":
         events = _ordered(ratings, notes)
     elif variant == "csv":
-        return _csv(folder, ratings)
+        return _csv(folder, ratings, rows)
     else:
         separator = "\t" if variant == "100k" else "::"
         fields = split_lines(read_lines(ratings, "latin-1"), separator, ["user", "item", "rating", "time"])
@@ -92,7 +93,7 @@ def read(config: MovieLensSource) -> RawLog:
     if users_file is not None:
         users = _users(users_file, variant)
     return RawLog(
-        events=events,
+        [events],
         feedback={"rating": "amount"},
         items=items,
         users=users,
@@ -138,15 +139,18 @@ def _ordered(file: Path, notes: list[str]) -> pl.DataFrame:
     return kept.sort(USER_ID, "order", maintain_order=True).drop("order")
 
 
-def _csv(folder: Path, ratings: Path) -> RawLog:
+def _csv(folder: Path, ratings: Path, rows: int | None) -> RawLog:
     """The layout from 20M on: comma-separated with a first line, half stars, and no table of users."""
     names = ["userId", "movieId", "rating", "timestamp"]
-    frame, origin = read_table(str(ratings), dict.fromkeys(names, "movielens"), form="csv")
-    user, item, rating, time = (Column(frame[name], origin) for name in names)
-    events = _events(user, item, rating).with_columns(read_times(time, "s").alias(TIME_MS))
+    parts = read_parts(str(ratings), dict.fromkeys(names, "movielens"), rows, form="csv")
+
+    def events(frame: pl.DataFrame, origin: Origin) -> pl.DataFrame:
+        user, item, rating, time = (Column(frame[name], origin) for name in names)
+        return _events(user, item, rating).with_columns(read_times(time, "s").alias(TIME_MS))
+
     movies = either(folder, "movies.csv")
     return RawLog(
-        events=events,
+        (events(frame, origin) for frame, origin in parts),
         feedback={"rating": "amount"},
         items=None if movies is None else _movies_csv(movies),
         item_features={} if movies is None else MOVIE_FEATURES,

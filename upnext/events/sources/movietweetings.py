@@ -46,7 +46,7 @@ def read(config: MovieTweetingsSource) -> RawLog:
     }
     movies = either(folder, "movies.dat")
     return RawLog(
-        events=pl.DataFrame([values.alias(name) for name, values in columns.items()]),
+        [pl.DataFrame([values.alias(name) for name, values in columns.items()])],
         feedback={"rating": "amount"},
         items=None if movies is None else read_movies(movies, "utf-8", ids="text"),
         item_features={} if movies is None else MOVIE_FEATURES,

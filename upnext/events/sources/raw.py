@@ -2,14 +2,14 @@
 
 import csv
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from functools import cached_property
+from itertools import accumulate, chain
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from upnext.base.errors import BadData
 from upnext.base.schema import (
@@ -25,24 +25,28 @@ from upnext.base.schema import (
     feedback_column,
 )
 
-__all__ = ["Column", "Origin", "Part", "RawLog"]
+__all__ = ["ORDER", "Column", "First", "Origin", "Part", "RawLog"]
+
+ORDER = "order"
+"""The column of a part that says which row comes first where times are equal; else the files do."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class RawLog:
-    """A source as it was read: typed and checked, but neither sorted nor numbered."""
+    """A source as it is read: typed and checked, but neither sorted nor numbered."""
 
-    events: pl.DataFrame
-    """One row per interaction, in file order (sort it stably): `user_id` and `item_id` (Int64 or String),
-    `time_ms` (Int64, absent without times), `request_id` (String) and `position` (Int32) where the source has
-    them, `context.<name>` (String or Float32), `feedback.<name>` (Float32). Null means not observed."""
+    source: Iterable[pl.DataFrame]
+    """Parts with one row per interaction, in file order (sort them stably): `user_id` and `item_id` (Int64 or String;
+    where parts differ in it, the whole is text), `time_ms` (Int64, absent without times), `request_id` (String) and
+    `position` (Int32) where the source has them, `context.<name>` (String or Float32), `feedback.<name>` (Float32).
+    Null means not observed. A part whose rows are of no file says their `order` (Int64) itself."""
     contexts: dict[str, ContextKind] = field(default_factory=dict)
     feedback: dict[str, FeedbackKind] = field(default_factory=dict)
     items: pl.DataFrame | None = None
-    """`item_id` (of the events' type, unique); `title` (String), `genres` (List[String], never null) and
-    `collection` (String) where the source has them; then any other columns."""
+    """`item_id` (Int64 or String, unique; it can be cast to the type of the events'); `title` (String), `genres`
+    (List[String], never null) and `collection` (String) where the source has them; then any other columns."""
     users: pl.DataFrame | None = None
-    """`user_id` (of the events' type, unique) and any other columns."""
+    """`user_id` (as `item_id` of `items`) and any other columns."""
     item_features: dict[str, FeatureKind] = field(default_factory=dict)
     """Columns of `items` that models may read: categorical and text are String, multi List(String), numeric a number,
     vector List(Float32) of one length; null (multi: an empty list) means not observed."""
@@ -52,33 +56,52 @@ class RawLog:
     """Views that the source proposes."""
     notes: list[str] = field(default_factory=list)
     """What the reader left out or could not find, for people."""
-    late_order: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """The order of the last rows, where these are of no file."""
 
     def __post_init__(self) -> None:
-        schema = dict(self.events.schema)
+        """The first part is read at once: it says which columns there are, and most mistakes show in it."""
+        for table, features in ((self.items, self.item_features), (self.users, self.user_features)):
+            assert all(table is not None and _is_feature(table.schema[name], kind) for name, kind in features.items())
+        rest = iter(self.source)
+        self._first = next(rest)
+        self._rest = rest
+
+    def parts(self) -> Iterator[pl.DataFrame]:
+        """The parts, one after the other. They can be had once."""
+        for part in chain([self._first], self._rest):
+            self._check(part)
+            yield part
+
+    @cached_property
+    def events(self) -> pl.DataFrame:
+        """All rows at once, of a source small enough for it; its parts are then used up."""
+        return pl.concat(self.parts())
+
+    def _check(self, part: pl.DataFrame) -> None:
+        schema = dict(part.schema)
         ids = [schema.pop(USER_ID), schema.pop(ITEM_ID)]
         expected: dict[str, pl.DataType | type[pl.DataType]] = {}
-        expected |= {TIME_MS: pl.Int64, REQUEST_ID: pl.String, POSITION: pl.Int32}
+        expected |= {ORDER: pl.Int64, TIME_MS: pl.Int64, REQUEST_ID: pl.String, POSITION: pl.Int32}
         kinds = self.contexts.items()
         expected |= {context_column(name): pl.String if kind == "categorical" else pl.Float32 for name, kind in kinds}
         expected |= {feedback_column(name): pl.Float32 for name in self.feedback}
         assert all(dtype in (pl.Int64, pl.String) for dtype in ids), ids
         assert all(expected.get(name) == dtype for name, dtype in schema.items()), (schema, expected)
-        assert self.items is None or self.items.schema[ITEM_ID] == self.events.schema[ITEM_ID]
-        assert self.users is None or self.users.schema[USER_ID] == self.events.schema[USER_ID]
-        for table, features in ((self.items, self.item_features), (self.users, self.user_features)):
-            assert all(table is not None and _is_feature(table.schema[name], kind) for name, kind in features.items())
+        assert set(part.columns) - {ORDER} == set(self._first.columns), part.columns
 
     @property
     def has_times(self) -> bool:
         """False where the source has an order but no clock."""
-        return TIME_MS in self.events.columns
+        return TIME_MS in self._first.columns
 
     @property
     def has_requests(self) -> bool:
         """True where the source says which items were shown together."""
-        return REQUEST_ID in self.events.columns
+        return REQUEST_ID in self._first.columns
+
+    @property
+    def has_positions(self) -> bool:
+        """True where the source says at which place an item was shown."""
+        return POSITION in self._first.columns
 
 
 def _is_feature(dtype: pl.DataType, kind: FeatureKind) -> bool:
@@ -90,12 +113,22 @@ def _is_feature(dtype: pl.DataType, kind: FeatureKind) -> bool:
 
 @dataclass(frozen=True)
 class Part:
-    """One source file and how many rows were read from it."""
+    """Rows of one source file that follow each other."""
 
     path: Path
     num_rows: int
     separator: str | None = None
     """The separator of a text file whose first line is a header; its rows and lines then differ."""
+    num_before: int = 0
+    """How many rows of the file come before them."""
+
+
+@dataclass(frozen=True)
+class First:
+    """The first row of a source of several parts: it was found good before the others are looked at."""
+
+    values: Mapping[str, Any]
+    place: str
 
 
 @dataclass(frozen=True)
@@ -105,13 +138,17 @@ class Origin:
     parts: Sequence[Part]
     is_untyped: bool = False
     """True for text files: a value's type is then ours to decide."""
+    first: First | None = None
+    """The source's first row, where it lies in an earlier part."""
+    is_whole: bool = True
+    """False where the source goes on in other parts."""
 
     def place(self, row: int) -> str:
         """Say where a row (from 0) lies: `ratings.csv row 812 (line 813)`, counted from 1."""
         ends = list(accumulate(part.num_rows for part in self.parts))
         index = next(number for number, end in enumerate(ends) if row < end)
         part = self.parts[index]
-        number = row - (ends[index] - part.num_rows) + 1
+        number = row - (ends[index] - part.num_rows) + part.num_before + 1
         line = "" if part.separator is None else f" (line {_line(part, number)})"
         return f"{part.path} row {number}{line}"
 
@@ -150,7 +187,8 @@ class Column:
         if row is None or not bad[row]:
             return
         count = int(bad.sum())
-        others = f" ({count:,} rows like it)" if count > 1 else ""
+        least = "" if self.origin.is_whole else "at least "
+        others = f" ({least}{count:,} rows like it)" if count > 1 else ""
         value = self.values[row]
         found = "is missing" if value is None else f"is {value!r}"
         raise BadData(f"{self.origin.place(row)}: column {self.name!r} {found}{others}; allowed: {allowed}; {todo}")

@@ -43,9 +43,10 @@ def read(config: SASRecSource) -> RawLog:
     user, item = (Column(parts[:, number].alias(name), lines.origin) for number, name in enumerate(("user", "item")))
     users, items, table = read_ids(user), read_ids(item), None
     if config.items is not None:
-        items, table = read_items(config.items, item, items)
+        side, table = read_items(config.items)
+        items = side.join(item, items)
     return RawLog(
-        events=pl.DataFrame([users.alias(USER_ID), items.alias(ITEM_ID)]),
+        [pl.DataFrame([users.alias(USER_ID), items.alias(ITEM_ID)])],
         items=table,
         item_features={} if config.items is None else config.items.kinds,
     )

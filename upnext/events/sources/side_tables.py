@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from upnext.base.configuration import Config
 from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TITLE, USER_ID, FeatureKind
 from upnext.events.sources.columns import (
-    join_ids,
+    SideIds,
     read_categories,
     read_genres,
     read_ids,
@@ -102,15 +102,13 @@ class UserTable(Config):
         return {name: feature.kind for name, feature in self.features.items()}
 
 
-def read_items(
-    config: ItemTable, events: Column, event_ids: pl.Series, frames: Frames | None = None
-) -> tuple[pl.Series, pl.DataFrame]:
+def read_items(config: ItemTable, frames: Frames | None = None) -> tuple[SideIds, pl.DataFrame]:
     """Read an item table.
 
-    Args:     events, event_ids: the events' item column and the ids read from it; both tables get one type.
-              frames: as for `read_table`.
-    Returns:  the events' ids, and the table: `item_id`, `title`, `genres`, `collection`, then the others.
-    Raises:   BadData: a missing column or id, an item described twice, ids of another type.
+    Args:     frames: as for `read_table`.
+    Returns:  its ids, for the events' to join, and the table: `item_id`, `title`, `genres`, `collection`, then the
+              others.
+    Raises:   BadData: a missing column or id, an item described twice.
     """
     named = {TITLE: config.title, GENRES: config.genres, COLLECTION: config.collection}
     roles = {config.item: "items.item"} | {name: f"items.{key}" for key, name in named.items() if name is not None}
@@ -120,7 +118,6 @@ def read_items(
     side = Column(frame[config.item], origin)
     side_ids = read_ids(side)
     refuse_repeats(side, side_ids)
-    event_ids, side_ids = join_ids(events, event_ids, side, side_ids)
     found = {key: name or key for key, name in named.items() if (name or key) in frame.columns}
     columns = [side_ids.alias(ITEM_ID)]
     for key, name in found.items():
@@ -132,23 +129,21 @@ def read_items(
     columns += _features(frame, origin, features, separators)
     used = {config.item, *found.values(), *(feature.column for feature in features.values())}
     columns += _others(frame, side, used, {ITEM_ID, *_SHOWN, *features})
-    return event_ids, pl.DataFrame(columns)
+    return SideIds(side, side_ids), pl.DataFrame(columns)
 
 
-def read_users(
-    config: UserTable, events: Column, event_ids: pl.Series, frames: Frames | None = None
-) -> tuple[pl.Series, pl.DataFrame]:
-    """Read a user table: the events' ids, and the table: `user_id`, then the others; as `read_items`."""
+def read_users(config: UserTable, frames: Frames | None = None) -> tuple[SideIds, pl.DataFrame]:
+    """Read a user table: its ids, and the table: `user_id`, then the others; as `read_items`."""
     roles = _roles("users", config.features) | {config.user: "users.user"}
     form, separator = config.format, config.separator
     frame, origin = read_table(config.path, roles, form=form, separator=separator, keep_others=True, in_memory=frames)
     side = Column(frame[config.user], origin)
     side_ids = read_ids(side)
     refuse_repeats(side, side_ids)
-    event_ids, side_ids = join_ids(events, event_ids, side, side_ids)
     used = {config.user, *(feature.column for feature in config.features.values())}
     columns = [side_ids.alias(USER_ID), *_features(frame, origin, config.features)]
-    return event_ids, pl.DataFrame([*columns, *_others(frame, side, used, {USER_ID, *config.features})])
+    columns += _others(frame, side, used, {USER_ID, *config.features})
+    return SideIds(side, side_ids), pl.DataFrame(columns)
 
 
 def _roles(table: str, features: Mapping[str, FeatureColumn]) -> dict[str, str]:
@@ -187,6 +182,7 @@ def in_order(ids: pl.Series, side: pl.DataFrame | None) -> pa.Table:
     """
     if side is None or side.width == 1:
         return pa.table({"row": pa.array(range(len(ids)), pa.int64())})
+    side = side.cast({ids.name: ids.dtype})
     joined = ids.to_frame().join(
         side.unique(ids.name, keep="first", maintain_order=True), on=ids.name, how="left", maintain_order="left"
     )

@@ -30,10 +30,10 @@ from upnext.base.schema import (
     context_column,
     feedback_column,
 )
-from upnext.events.sources.columns import read_context, read_feedback, read_ids, read_integers, read_requests
-from upnext.events.sources.formats import Format, read_table
+from upnext.events.sources.columns import SideIds, read_context, read_feedback, read_ids, read_integers, read_requests
+from upnext.events.sources.formats import Format, read_parts
 from upnext.events.sources.frames import Frames
-from upnext.events.sources.raw import Column, RawLog
+from upnext.events.sources.raw import Column, Origin, RawLog
 from upnext.events.sources.sequences import SequenceTable
 from upnext.events.sources.short_forms import named_columns
 from upnext.events.sources.side_tables import ItemTable, Path, Separator, UserTable, read_items, read_users
@@ -133,38 +133,20 @@ class TableSource(Config):
         return named + [(f"feedback.{name}", feedback.column) for name, feedback in self.feedback.items()]
 
 
-def read(config: TableSource, frames: Frames | None = None) -> RawLog:
+def read(config: TableSource, frames: Frames | None = None, rows: int | None = None) -> RawLog:
     """Read a log of one's own, with its side tables.
 
     Args:     frames: tables in memory, by the paths of the configuration; unset, files are read.
+              rows: of a part; unset, all rows are one part.
     Returns:  the rows in file order.
     Raises:   BadData: naming the file, the row, the column, the value, what is allowed and what to do.
     """
     roles = {column: role for role, column in config.columns}
-    frame, origin = read_table(config.path, roles, form=config.format, separator=config.separator, in_memory=frames)
-
-    def column(name: str) -> Column:
-        return Column(frame[name], origin)
-
-    users, items = read_ids(column(config.user)), read_ids(column(config.item))
-    user_table = item_table = None
-    if config.users is not None:
-        users, user_table = read_users(config.users, column(config.user), users, frames)
-    if config.items is not None:
-        items, item_table = read_items(config.items, column(config.item), items, frames)
-    events = {USER_ID: users, ITEM_ID: items}
-    if config.time is not None:
-        events[TIME_MS] = read_times(column(config.time), config.time_unit)
-    if config.request is not None:
-        events[REQUEST_ID] = read_requests(column(config.request))
-    if config.position is not None:
-        events[POSITION] = read_integers(column(config.position), 0, _LARGEST_POSITION).cast(pl.Int32)
-    for name, context in config.contexts.items():
-        events[context_column(name)] = read_context(column(context.column), context.kind)
-    for name, feedback in config.feedback.items():
-        events[feedback_column(name)] = read_feedback(column(feedback.column), feedback.kind)
+    users, user_table = read_users(config.users, frames) if config.users is not None else (None, None)
+    items, item_table = read_items(config.items, frames) if config.items is not None else (None, None)
+    parts = read_parts(config.path, roles, rows, form=config.format, separator=config.separator, in_memory=frames)
     return RawLog(
-        events=pl.DataFrame([values.alias(name) for name, values in events.items()]),
+        (_events(config, frame, origin, users, items) for frame, origin in parts),
         contexts={name: context.kind for name, context in config.contexts.items()},
         feedback={name: feedback.kind for name, feedback in config.feedback.items()},
         items=item_table,
@@ -172,3 +154,26 @@ def read(config: TableSource, frames: Frames | None = None) -> RawLog:
         item_features={} if config.items is None else config.items.kinds,
         user_features={} if config.users is None else config.users.kinds,
     )
+
+
+def _events(
+    config: TableSource, frame: pl.DataFrame, origin: Origin, users: SideIds | None, items: SideIds | None
+) -> pl.DataFrame:
+    user, item = Column(frame[config.user], origin), Column(frame[config.item], origin)
+    user_ids, item_ids = read_ids(user), read_ids(item)
+    events = {
+        USER_ID: user_ids if users is None else users.join(user, user_ids),
+        ITEM_ID: item_ids if items is None else items.join(item, item_ids),
+    }
+    if config.time is not None:
+        events[TIME_MS] = read_times(Column(frame[config.time], origin), config.time_unit)
+    if config.request is not None:
+        events[REQUEST_ID] = read_requests(Column(frame[config.request], origin))
+    if config.position is not None:
+        places = read_integers(Column(frame[config.position], origin), 0, _LARGEST_POSITION)
+        events[POSITION] = places.cast(pl.Int32)
+    for name, context in config.contexts.items():
+        events[context_column(name)] = read_context(Column(frame[context.column], origin), context.kind)
+    for name, feedback in config.feedback.items():
+        events[feedback_column(name)] = read_feedback(Column(frame[feedback.column], origin), feedback.kind)
+    return pl.DataFrame([values.alias(name) for name, values in events.items()])

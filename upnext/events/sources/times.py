@@ -44,7 +44,10 @@ def read_times(column: Column, unit: TimeUnit | None) -> pl.Series:
         return _within(column, _from_iso(column), "ms")
     numbers = _numbers(column, unit)
     if numbers.dtype == pl.Float64:
-        return (_within(column, numbers, unit) * (1000 / _PER_SECOND[unit])).round().cast(pl.Int64)
+        numbers = _within(column, numbers, unit)
+        # Fractions of a microsecond change nothing of the others: parts of a column may be whole, or not.
+        milliseconds = (numbers / 1000).floor() if unit == "us" else (numbers * (1000 / _PER_SECOND[unit])).round()
+        return milliseconds.cast(pl.Int64)
     numbers = _within(column, numbers, unit)
     return numbers * 1000 if unit == "s" else numbers // (_PER_SECOND[unit] // 1000)
 
@@ -109,19 +112,26 @@ def _within(column: Column, values: pl.Series, unit: str) -> pl.Series:
     value, place = column.values[row], column.origin.place(row)
     guess = guess_unit(value)
     if guess not in (None, "iso", unit):
-        first = good.arg_max()
-        if first is None or not good[first]:
+        known = _known_good(column, good)
+        if known is None:
             raise BadData(f"{place}: {column.name} {value} looks like {_CALLED[guess or unit]}; {_advice(guess)}")
         raise BadData(
-            f"{place}: {column.name} {value} looks like {_CALLED[guess or unit]}, but {column.name}"
-            f" {column.values[first]} of {column.origin.place(first)} is in {_CALLED[unit]}; write the whole"
-            " column in one unit"
+            f"{place}: {column.name} {value} looks like {_CALLED[guess or unit]}, but {column.name} {known} is in"
+            f" {_CALLED[unit]}; write the whole column in one unit"
         )
     latest = datetime.fromtimestamp(_latest_s(), UTC)
     raise BadData(
         f"{place}: {column.name} {value} is {_called(float(values[row]) / per_second)}; allowed: 1990-01-01"
         f" to {latest:%Y-%m-%d %H:%M} UTC, one day from now; correct it, or remove the row"
     )
+
+
+def _known_good(column: Column, good: pl.Series) -> str | None:
+    """A value that is in the declared unit, and its place; None if there is none so far."""
+    if column.origin.first is not None:
+        return f"{column.origin.first.values[column.name]} of {column.origin.first.place}"
+    row = good.arg_max()
+    return f"{column.values[row]} of {column.origin.place(row)}" if row is not None and good[row] else None
 
 
 def _latest_s() -> int:
