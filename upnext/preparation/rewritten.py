@@ -35,7 +35,8 @@ def compacted(workspace: Workspace, log: Artifact) -> Artifact:
     with workspace.build("log", recipe, parents) as draft:
         _take(log, draft, [name for name in manifest["files"] if not name.startswith("log/")])
         events = EventLog.open(log.folder / "log")
-        write_log(draft.folder / "log", [events.rows], events.schema, events.offsets)
+        blocks = (block.rows for _, block in events.blocks(rows_at_once(None)))
+        write_log(draft.folder / "log", blocks, events.schema, events.offsets)
         copy_sequences(log.folder / "log", draft.folder / "log", set(range(len(events.offsets))))
         draft.schema, draft.stands_for = manifest["schema"], log.identity
         draft.metrics |= manifest["metrics"]
