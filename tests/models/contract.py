@@ -10,7 +10,8 @@ from upnext.base.protocols import Retriever, VectorRetriever
 ITEMS = [[2, 5, 3], [], [10, 4, 4, 6, 2], [7]]
 
 
-def check_retriever(model: Retriever, num_items: int) -> None:
+def check_retriever(model: Retriever, num_items: int, table: ItemTable | None = None) -> None:
+    """`table` is the catalogue of a model that reads more of an item than its dense id."""
     assert isinstance(model, Retriever)
     batch = histories(ITEMS)
     state, ask = model.encode(batch), request(len(ITEMS))
@@ -38,7 +39,7 @@ def check_retriever(model: Retriever, num_items: int) -> None:
     torch.testing.assert_close(picked, scores[rows], atol=1e-5, rtol=1e-5)
     _check_top_k(model, num_items)
     if isinstance(model, VectorRetriever):
-        _check_vectors(model, num_items)
+        _check_vectors(model, table or ItemTable(torch.arange(num_items), torch.arange(num_items)))
 
 
 def _check_top_k(model: Retriever, num_items: int) -> None:
@@ -57,8 +58,7 @@ def _check_top_k(model: Retriever, num_items: int) -> None:
             torch.testing.assert_close(best[row, : len(expected)], scores[row, expected])
 
 
-def _check_vectors(model: VectorRetriever, num_items: int) -> None:
-    table = ItemTable(torch.arange(num_items), torch.arange(num_items))
+def _check_vectors(model: VectorRetriever, table: ItemTable) -> None:
     state, ask = model.encode(histories(ITEMS)), request(len(ITEMS))
     can = model.can_score(table)
     dots = model.query_vectors(state, ask) @ model.item_vectors(table).T

@@ -64,13 +64,15 @@ class Layout(OnDevice):
     """Where the tokens of a right-padded batch sit: what layers know besides their input.
 
     `event` numbers a row's tokens; `request` is equal for tokens that must not see each other's item or
-    feedback; `time_ms` is int64 UTC.
+    feedback; `time_ms` is int64 UTC. `visible` (B, L, P + L) bool says which of P cached and L own tokens each token
+    may see; None means itself and everything before it.
     """
 
     lengths: Tensor
     time_ms: Tensor
     event: Tensor
     request: Tensor
+    visible: Tensor | None = None
 
     @property
     def mask(self) -> Tensor:
@@ -294,6 +296,11 @@ class ItemTable(OnDevice):
     def __len__(self) -> int:
         return len(self.item)
 
+    def take(self, rows: Tensor) -> "ItemTable":
+        """Select rows, repeats allowed."""
+        features = {name: Column(part.values[rows], part.observed[rows]) for name, part in self.features.items()}
+        return ItemTable(self.item[rows], self.item_hash[rows], features)
+
 
 @dataclass(frozen=True)
 class State(OnDevice):
@@ -310,5 +317,15 @@ class State(OnDevice):
 
     @staticmethod
     def concatenate(states: Sequence["State"]) -> "State":
-        """Join states of one model."""
-        return State({name: torch.cat([state.tensors[name] for state in states]) for name in states[0].tensors})
+        """Join states of one model; where they differ in their second size they are padded with zeros."""
+
+        def join(tensors: list[Tensor]) -> Tensor:
+            if tensors[0].dim() > 1 and len({tensor.shape[1] for tensor in tensors}) > 1:
+                longest = max(tensor.shape[1] for tensor in tensors)
+                tensors = [
+                    torch.cat([part, part.new_zeros(len(part), longest - part.shape[1], *part.shape[2:])], dim=1)
+                    for part in tensors
+                ]
+            return torch.cat(tensors)
+
+        return State({name: join([state.tensors[name] for state in states]) for name in states[0].tensors})

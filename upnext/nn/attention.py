@@ -17,7 +17,7 @@ __all__ = ["CausalSelfAttention", "KeyValueCache"]
 
 @dataclass
 class KeyValueCache:
-    """Keys and values of the tokens seen so far; rows must all be as long as each other.
+    """Keys and values of the tokens seen so far; where rows differ in length, `Layout.visible` says what is real.
 
     A layer reads it, appends its new tokens, and so continues a history without encoding it again.
     """
@@ -58,11 +58,12 @@ class CausalSelfAttention(nn.Module):
         if x.device.type == "cpu":
             qkv = qkv.float()  # under autocast: attention in bfloat16 is slow on the CPU
         q, k, v = qkv.view(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        mask = None
+        mask = None if layout.visible is None else layout.visible[:, None]
         if cache is not None:
             k, v = cache.extend(k, v)
-            mask = torch.ones(L, k.shape[2], dtype=torch.bool, device=x.device).tril(k.shape[2] - L)
+            if mask is None:
+                mask = torch.ones(L, k.shape[2], dtype=torch.bool, device=x.device).tril(k.shape[2] - L)
         with torch.autocast(x.device.type, enabled=False):
-            attended = F.scaled_dot_product_attention(q, k, v, mask, is_causal=cache is None)
+            attended = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None)
         out: Tensor = self.output(attended.transpose(1, 2).reshape(B, L, D))
         return out

@@ -1,0 +1,398 @@
+"""ARGUS: one transformer over whole histories of (context, item, feedback), with two tasks.
+
+Next-item prediction (NIP) asks what comes next, given the context; feedback prediction (FP) asks what will come of it.
+Two forms: *full*, three tokens per event, and *simplified*, one token per event and small networks on top.
+
+Shape letters: B rows, L events, N selected events, D width, C candidates, V items, T tokens.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from upnext.base.batches import Candidates, ItemTable, Layout, Request, SequenceBatch, State
+from upnext.base.configuration import Config
+from upnext.base.ids import FIRST
+from upnext.base.protocols import Link
+from upnext.base.views import ALL
+from upnext.models.top_k import top_k_of_scores
+from upnext.nn.attention import KeyValueCache
+from upnext.nn.embeddings import EmbeddingsConfig, HashedConfig, HashedEmbeddings, PlainEmbeddings
+from upnext.nn.encoders import ContextEncoder, FeedbackEncoder, Inputs, ItemEncoder, gap_bucket
+from upnext.nn.layers import TransformerLayer
+
+__all__ = ["ARGUS", "SIZES", "ARGUSConfig"]
+
+SIZES = {"mini": (4, 256), "small": (6, 512), "medium": (10, 1024), "large": (20, 2048)}
+"""Layers and width of the source's models."""
+
+_CONTEXT, _ITEM, _FEEDBACK = 0, 1, 2
+_LOWEST, _HIGHEST = math.log(0.01), math.log(100.0)
+
+
+class ARGUSConfig(Config):
+    """Size and reading of an ARGUS."""
+
+    kind: Literal["argus"] = "argus"
+    view: str = ALL
+    """The events it reads. It is made to read all of them: what was skipped is signal too."""
+    form: Literal["simplified", "full"] = "simplified"
+    """One token per event and small networks on top, or three tokens per event."""
+    size: Literal["mini", "small", "medium", "large"] | None = None
+    """A named size of the source; sets width, layers and heads."""
+    width: Annotated[int, Field(ge=1, le=65_536)] = 64
+    """Width of states and item vectors; a multiple of `heads`."""
+    layers: Annotated[int, Field(ge=1, le=1000)] = 2
+    """Transformer layers."""
+    heads: Annotated[int, Field(ge=1)] = 1
+    """Attention heads."""
+    max_length: Annotated[int, Field(ge=2, le=1_000_000)] = 256
+    """The events of a training chunk; histories are one shorter, so that every moment has been trained."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of activations dropped in training, where sublayers join the residual stream."""
+    embeddings: EmbeddingsConfig = HashedConfig()
+    """How ids and other values of high cardinality become vectors."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_size(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("size") not in SIZES:
+            return data
+        layers, width = SIZES[data["size"]]
+        sizes = {"layers": layers, "width": width, "heads": width // 64}
+        for name, value in sizes.items():
+            if data.get(name, value) != value:
+                raise ValueError(
+                    f"{name} = {data[name]} contradicts size = {data['size']!r} ({value}); give one of them"
+                )
+        return data | sizes
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "ARGUSConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}; change one of them")
+        return self
+
+
+class ARGUS(nn.Module):
+    """A causal transformer over (context, item, feedback) triples with a next-item and a feedback head.
+
+    Every moment of a chunk is predicted in one pass. What an event may look at is every earlier event but its
+    siblings, its own context, and, for its feedback, its own item; never its own feedback.
+
+    Args:     items: the catalogue, row i being dense id i; trained: (V,) bool, the items with a training event.
+    Source:   Khrylchenko et al. 2025, "Scaling Recommender Transformers to a Billion Parameters". The gap to the last
+              visible event counts as a context; the feedback head adds a product of state and item to its network.
+    """
+
+    def __init__(self, config: ARGUSConfig, inputs: Inputs, items: ItemTable, trained: Bool[Tensor, " V"]) -> None:
+        super().__init__()
+        self.config, self.inputs = config, inputs
+        D = config.width
+        self.embeddings = (
+            HashedEmbeddings(config.embeddings, D)
+            if isinstance(config.embeddings, HashedConfig)
+            else PlainEmbeddings(_known_values(inputs, items), D)
+        )
+        self.item_encoder = ItemEncoder(inputs, self.embeddings, D)
+        self.context_encoder = ContextEncoder(inputs, D)
+        self.feedback_encoder = FeedbackEncoder(inputs, D)
+        self.start = nn.Parameter(torch.empty(D))
+        self.positions = nn.Parameter(torch.empty(config.max_length + 1, D))
+        self.layers = nn.ModuleList(TransformerLayer(D, config.heads, config.dropout) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(D)
+        self.dropout = nn.Dropout(config.dropout)
+        if config.form == "simplified":
+            self.token = nn.Linear(3 * D, D)
+        else:
+            self.token_kinds = nn.Parameter(torch.empty(3, D))
+        self.query = nn.Sequential(nn.Linear(2 * D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
+        self.feedback = _FeedbackHead(D, len(inputs.feedback))
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.trained: Tensor
+        self.register_buffer("trained", trained.clone())
+        self.items = items
+        self._vectors: Tensor | None = None
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and module is not self.item_encoder.linear:
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+        for name, parameter in self.named_parameters(recurse=False):
+            if name != "log_temperature":
+                nn.init.trunc_normal_(parameter, std=0.02)
+
+    @property
+    def view(self) -> str:
+        """The view it reads."""
+        return self.config.view
+
+    @property
+    def max_length(self) -> int:
+        """The longest history it reads."""
+        return self.config.max_length - 1
+
+    @property
+    def components(self) -> Mapping[str, Link]:
+        """Each feedback, with the link of its logit."""
+        return {name: _LINKS[kind] for name, kind in self.inputs.feedback.items()}
+
+    def train(self, mode: bool = True) -> "ARGUS":
+        """Switch between training and evaluation; item vectors are computed anew after training."""
+        self._vectors = None
+        return super().train(mode)
+
+    def use_items(self, items: ItemTable) -> None:
+        """Take another catalogue, such as one with new items; dense ids that it shares must mean the same."""
+        self.items, self._vectors = items, None
+
+    # What training asks for.
+
+    def moments(
+        self, batch: SequenceBatch, selected: Bool[Tensor, "B L"]
+    ) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N K"]]:
+        """Next-item queries and feedback logits of selected events, from one pass over all.
+
+        Args:     batch: chunks of the model's view, at most `config.max_length` events per row.
+        Returns:  (N, D) queries, whose dot product with item vectors is the logit; (N, K) logits, a column per
+                  feedback in the order of `components`.
+        """
+        context, item, feedback = self._parts(batch)
+        if self.config.form == "full":
+            hidden = self._transform(*self._full_tokens(context, item, feedback, batch))
+            prior, of_item = hidden[:, 1::3][selected], hidden[:, 2::3][selected]
+        else:
+            states = self._transform(*self._simplified_tokens(context, item, feedback, batch))
+            visible = batch.num_visible[..., None].expand_as(context)
+            prior = of_item = states.gather(1, visible)[selected]
+        c, i = context[selected], item[selected]
+        return self._queries(prior, c), self.feedback(of_item, c, i)
+
+    def vectors_of(self, items: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
+        """Vectors of items of the catalogue, with gradients."""
+        vectors: Tensor = self.item_encoder(self.items.take(items))
+        return vectors
+
+    # What recommending asks for.
+
+    @torch.no_grad()
+    def encode(self, histories: SequenceBatch) -> State:
+        """Encode histories: the last state, or, in the full form, keys and values of every token."""
+        histories = histories.view(self.view).last(self.max_length)
+        parts = self._parts(histories)
+        lengths = histories.lengths
+        rows = torch.arange(len(histories), device=lengths.device)
+        last_ms = histories.time_ms.new_zeros(len(histories))
+        if histories.item.shape[1]:
+            last_ms = torch.where(lengths > 0, histories.time_ms[rows, (lengths - 1).clamp(min=0)], last_ms)
+        known = {"length": lengths, "last_ms": last_ms}
+        if self.config.form == "simplified":
+            states = self._transform(*self._simplified_tokens(*parts, histories))
+            return State(known | {"hidden": states[rows, lengths]})
+        caches = [KeyValueCache() for _ in self.layers]
+        self._transform(*self._full_tokens(*parts, histories), caches)
+        keys = torch.stack([_held(cache.keys) for cache in caches], dim=2)  # (B, H, layers, T, D/H)
+        values = torch.stack([_held(cache.values) for cache in caches], dim=2)
+        # Tokens come second, where states of different lengths are padded when they are joined.
+        return State(known | {"keys": keys.permute(0, 3, 2, 1, 4), "values": values.permute(0, 3, 2, 1, 4)})
+
+    def query_vectors(self, state: State, request: Request) -> Float[Tensor, "B D"]:
+        """The next-item query under the request's context."""
+        context = self._request_context(state, request)
+        if self.config.form == "simplified":
+            return self._queries(state.tensors["hidden"], context)
+        return self._queries(self._ask(state, context, context[:, None][:, :0])[:, 0], context)
+
+    def item_vectors(self, items: ItemTable) -> Float[Tensor, "V D"]:
+        """What the item tower makes of items, known or not; zeros for those that cannot be scored."""
+        vectors: Tensor = self.item_encoder(items)
+        return vectors * self.can_score(items)[:, None]
+
+    def can_score(self, items: ItemTable) -> Bool[Tensor, " V"]:
+        """(V,) bool: items with a training event, and those of which some feature is known."""
+        known = self.trained[torch.where(items.item < len(self.trained), items.item, 0)]
+        for column in items.features.values():
+            known = known | (column.observed if column.observed.dim() == 1 else column.observed.any(1))
+        return known & (items.item_hash != 0)
+
+    def score(self, state: State, request: Request, items: Int[Tensor, "_ C"]) -> Float[Tensor, "B C"]:
+        """Logits of the next item; -inf for items that cannot be scored."""
+        queries, vectors, can = self.query_vectors(state, request), self.vectors(), self.can_score(self.items)
+        if len(items) == 1:
+            scores = queries @ vectors[items[0]].T
+        else:
+            scores = torch.einsum("bd,bcd->bc", queries, vectors[items])
+        return scores.masked_fill(~can[items], -torch.inf)
+
+    def top_k(
+        self, state: State, request: Request, k: int, allowed: Tensor | None = None
+    ) -> tuple[Int[Tensor, "B k"], Float[Tensor, "B k"]]:
+        """The k most probable next items."""
+        everything = torch.arange(len(self.items), device=self.items.item.device)[None]
+        return top_k_of_scores(self.score(state, request, everything), k, allowed)
+
+    def predict(self, state: State, request: Request, candidates: Candidates) -> dict[str, Float[Tensor, "B C"]]:
+        """Feedback logits of each candidate, which sees the history, the context and itself, and no other candidate."""
+        context = self._request_context(state, request)
+        known = torch.where(candidates.item < len(self.items), candidates.item, 1)
+        item = self.vectors()[known]
+        is_new = (known < FIRST) & candidates.mask
+        if bool(is_new.any()):
+            strangers = self.items.take(known[is_new])
+            item = item.clone()
+            item[is_new] = self.item_encoder(
+                ItemTable(strangers.item, candidates.item_hash[is_new], strangers.features)
+            )
+        if self.config.form == "simplified":
+            prior = state.tensors["hidden"][:, None]
+        else:
+            prior = self._ask(state, context, item)[:, 1:]
+        logits = self.feedback(prior, context[:, None], item)
+        return {name: logits[..., number] for number, name in enumerate(self.inputs.feedback)}
+
+    def vectors(self) -> Float[Tensor, "V D"]:
+        """Vectors of the whole catalogue; in evaluation they are computed once."""
+        if self._vectors is not None:
+            return self._vectors
+        vectors: Tensor = self.item_encoder(self.items)
+        if not self.training:
+            self._vectors = vectors.detach()
+        return vectors
+
+    # How events become tokens.
+
+    def _parts(self, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Context, item and feedback of every event: (B, L, D) each."""
+        # Hashes tell items apart that the vocabulary does not know; each item is encoded once.
+        hashes, place = torch.unique(batch.item_hash, return_inverse=True)
+        dense = torch.zeros_like(hashes).scatter_(0, place.flatten(), batch.item.flatten())
+        known = self.items.take(torch.where(dense < len(self.items), dense, 1))
+        item = self.item_encoder(ItemTable(dense, hashes, known.features))[place]
+        visible = batch.num_visible
+        has_earlier = visible > 0
+        last_ms = batch.time_ms.gather(1, (visible - 1).clamp(min=0)) if visible.shape[1] else batch.time_ms
+        context = self.context_encoder(batch.columns, gap_bucket(batch.time_ms - last_ms, has_earlier))
+        return context, item, self.feedback_encoder(batch.columns, batch.item.shape)
+
+    def _simplified_tokens(
+        self, context: Tensor, item: Tensor, feedback: Tensor, batch: SequenceBatch
+    ) -> tuple[Tensor, Layout]:
+        """A start token, then one per event."""
+        B, L, D = context.shape
+        scale = D**0.5
+        events = self.token(torch.cat([context, item, feedback], dim=-1)) + item
+        x = torch.cat([self.start.expand(B, 1, -1), events], dim=1) * scale + self.positions[: L + 1]
+        event = torch.arange(L + 1, device=x.device).expand(B, -1)
+        return x, Layout(batch.lengths + 1, _prepend(batch.time_ms, 0), event, _prepend(batch.request, -1))
+
+    def _full_tokens(
+        self, context: Tensor, item: Tensor, feedback: Tensor, batch: SequenceBatch
+    ) -> tuple[Tensor, Layout]:
+        """A start token, then context, item and feedback of each event."""
+        B, _, D = context.shape
+        triples = torch.stack([context, item, feedback], dim=2) * D**0.5 + self.token_kinds
+        # Siblings share a position: each stands where it would be asked for.
+        triples = triples + self.positions[batch.num_visible + 1][:, :, None]
+        x = torch.cat([(self.start * D**0.5 + self.positions[0]).expand(B, 1, -1), triples.flatten(1, 2)], dim=1)
+
+        def spread(values: Tensor, first: int) -> Tensor:
+            return _prepend(values.repeat_interleave(3, dim=1), first)
+
+        event, request = spread(batch.layout.event, -1), spread(batch.request, -1)
+        same = (batch.request[:, 1:] == batch.request[:, :-1]) & batch.mask[:, 1:]
+        visible = None
+        if bool(same.any()):  # siblings: a token sees earlier requests and what came before it in its own event
+            order = torch.arange(x.shape[1], device=x.device)
+            own = (event[:, :, None] == event[:, None]) & (order[:, None] >= order)
+            visible = own | ((request[:, None] < request[:, :, None]) & (order[:, None] >= order))
+        return x, Layout(3 * batch.lengths + 1, spread(batch.time_ms, 0), event, request, visible)
+
+    def _transform(self, x: Tensor, layout: Layout, caches: list[KeyValueCache] | None = None) -> Tensor:
+        x = self.dropout(x)
+        for number, layer in enumerate(self.layers):
+            x = layer(x, layout, None if caches is None else caches[number])
+        out: Tensor = self.norm(x)
+        return out
+
+    def _queries(self, prior: Tensor, context: Tensor) -> Tensor:
+        query: Tensor = prior + self.query(torch.cat([prior, context], dim=-1))
+        return query * torch.exp(-self.log_temperature.clamp(_LOWEST, _HIGHEST))
+
+    def _request_context(self, state: State, request: Request) -> Tensor:
+        gap = request.time_ms - state.tensors["last_ms"]
+        context: Tensor = self.context_encoder(request.context, gap_bucket(gap, state.tensors["length"] > 0))
+        return context
+
+    def _ask(self, state: State, context: Float[Tensor, "B D"], items: Float[Tensor, "B C D"]) -> Tensor:
+        """Put a context and candidates after a history, in the full form: (B, 1 + C, D) hidden states."""
+        (B, C, D), lengths = items.shape, state.tensors["length"]
+        tokens = torch.cat([context[:, None], items], dim=1) * D**0.5 + self.positions[lengths + 1][:, None]
+        kinds = torch.tensor([_CONTEXT] + [_ITEM] * C, device=context.device)
+        x = tokens + self.token_kinds[kinds]
+        keys, values = (state.tensors[name].permute(2, 0, 3, 1, 4) for name in ("keys", "values"))
+        caches = [KeyValueCache(k, v) for k, v in zip(keys, values, strict=True)]
+        past = torch.arange(keys.shape[3], device=x.device) < (3 * lengths + 1)[:, None]
+        own = torch.eye(1 + C, dtype=torch.bool, device=x.device)
+        own[:, 0] = True  # the context comes first and sees only itself; each candidate sees it and itself
+        visible = torch.cat([past[:, None].expand(B, 1 + C, -1), own.expand(B, -1, -1)], dim=2)
+        nothing = lengths.new_zeros(B, 1 + C)
+        return self._transform(x, Layout(lengths, nothing, nothing, nothing, visible), caches)
+
+    @classmethod
+    def from_tensors(cls, config: ARGUSConfig, inputs: Inputs, items: ItemTable, tensors: dict[str, Tensor]) -> "ARGUS":
+        """Rebuild a model from its `state_dict`, for a catalogue that extends the one it was trained on."""
+        model = cls(config, inputs, items, tensors["trained"])
+        model.load_state_dict(tensors)
+        return model.eval()
+
+
+class _FeedbackHead(nn.Module):
+    """Logits of K feedbacks from a state, a context and an item: a network on all three, and on state times item.
+
+    The first layer is a sum of three maps, so that hundreds of candidates share those of state and context.
+    """
+
+    def __init__(self, width: int, num_components: int) -> None:
+        super().__init__()
+        self.prior, self.context, self.item = (nn.Linear(width, 2 * width) for _ in range(3))
+        self.left, self.right = (nn.Linear(width, width, bias=False) for _ in range(2))
+        self.output = nn.Linear(3 * width, num_components) if num_components else None
+
+    def forward(self, prior: Tensor, context: Tensor, item: Tensor) -> Tensor:
+        if self.output is None:
+            return item[..., :0]
+        item = item * item.shape[-1] ** 0.5
+        hidden = nn.functional.gelu(self.prior(prior) + self.context(context) + self.item(item))
+        out: Tensor = self.output(torch.cat([hidden, self.left(prior) * self.right(item)], dim=-1))
+        return out
+
+
+_LINKS = {"binary": Link.SIGMOID, "fraction": Link.SIGMOID, "amount": Link.EXP}
+
+
+def _known_values(inputs: Inputs, items: ItemTable) -> dict[str, Tensor]:
+    """Every distinct value of the id and of each feature that has values to look up."""
+    known = {"item": items.item_hash[FIRST:]}
+    for name, kind in inputs.item_features.items():
+        if kind in ("categorical", "multi", "text"):
+            known[name] = items.features[name].values[items.features[name].observed]
+    return known
+
+
+def _prepend(values: Tensor, first: int) -> Tensor:
+    return torch.cat([values.new_full((len(values), 1), first), values], dim=1)
+
+
+def _held(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None
+    return tensor

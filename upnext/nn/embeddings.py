@@ -1,0 +1,142 @@
+"""Embeddings of high-cardinality values: one hashed matrix for all features, or a plain table for each.
+
+Values are signed 64-bit hashes of external values, as `base.ids.stable_hash` makes them; they never pass through a
+float. Shape letters: N things, M values of a thing, R rows, E width, K hashes.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from upnext.base.configuration import Config
+from upnext.base.ids import stable_hash
+
+__all__ = ["Embeddings", "EmbeddingsConfig", "HashedConfig", "HashedEmbeddings", "PlainConfig", "PlainEmbeddings"]
+
+_STD = 0.02
+
+
+class HashedConfig(Config):
+    """One matrix that all features share; a value reads the sum of several of its rows."""
+
+    kind: Literal["hashed"] = "hashed"
+    rows: Annotated[int, Field(ge=1, le=2**31)] = 65_536
+    """Rows of the matrix; a few times the number of distinct values keeps collisions rare."""
+    hashes: Annotated[int, Field(ge=1, le=8)] = 3
+    """Rows that a value reads: two values are confused only where all of theirs coincide."""
+    sparse: bool = False
+    """Sparse gradients: a step then costs what the batch touches, not what the matrix holds."""
+
+
+class PlainConfig(Config):
+    """A table per feature with a row for every value that the log knows, and one for all others."""
+
+    kind: Literal["plain"] = "plain"
+
+
+EmbeddingsConfig = Annotated[HashedConfig | PlainConfig, Field(discriminator="kind")]
+
+
+class HashedEmbeddings(nn.Module):
+    """Unified embeddings: every feature's values share one matrix, told apart by a salt made of the feature's name.
+
+    A value that was never trained still has a vector: the sum of rows that other values train, and of rows that
+    nobody does, which are small.
+
+    Source:   Coleman et al. 2023, "Unified Embedding"; K rows by K salted hashes, summed.
+    """
+
+    def __init__(self, config: HashedConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.weight = nn.Parameter(torch.empty(config.rows, width))
+        nn.init.trunc_normal_(self.weight, std=_STD / config.hashes**0.5)
+
+    def rows(self, feature: str, values: Int[Tensor, "*N"]) -> Int[Tensor, "*N K"]:
+        """The K rows that each value of a feature reads."""
+        salts = [stable_hash(f"{feature}#{number}") for number in range(self.config.hashes)]
+        mixed = _mix(values[..., None] ^ torch.tensor(salts, device=values.device))
+        return (mixed & _POSITIVE) % self.config.rows
+
+    def forward(
+        self, feature: str, values: Int[Tensor, "N M"], observed: Bool[Tensor, "N M"] | None = None
+    ) -> Float[Tensor, "N E"]:
+        """The mean over a thing's observed values, each the sum of its rows; zeros where none is observed."""
+        rows, K = self.rows(feature, values).flatten(1), self.config.hashes
+        weights = None if observed is None else _shares(observed).repeat_interleave(K, dim=1)
+        if weights is None and values.shape[1] > 1:
+            weights = torch.full(rows.shape, 1 / values.shape[1], device=rows.device)
+        out: Tensor = F.embedding_bag(
+            rows, self.weight, mode="sum", per_sample_weights=weights, sparse=self.config.sparse
+        )
+        return out
+
+
+class PlainEmbeddings(nn.Module):
+    """One table per feature; row 0 stands for every value that was not known when the model was made.
+
+    Args:     known: per feature, its distinct values: (n,) int64 hashes in any order.
+    """
+
+    def __init__(self, known: Mapping[str, Int[Tensor, " n"]], width: int) -> None:
+        super().__init__()
+        self.tables = nn.ParameterDict()
+        for feature, values in known.items():
+            distinct = torch.unique(values)
+            self.register_buffer(f"known_{feature}", distinct)
+            table = torch.empty(len(distinct) + 1, width)
+            nn.init.trunc_normal_(table, std=_STD)
+            self.tables[feature] = nn.Parameter(table)
+
+    def rows(self, feature: str, values: Int[Tensor, "*N"]) -> Int[Tensor, "*N"]:
+        """The row of each value: 1 + its place among the known ones, 0 for an unknown one."""
+        known: Tensor = getattr(self, f"known_{feature}")
+        if not len(known):
+            return torch.zeros_like(values)
+        place = torch.searchsorted(known, values).clamp(max=len(known) - 1)
+        return torch.where(known[place] == values, place + 1, 0)
+
+    def forward(
+        self, feature: str, values: Int[Tensor, "N M"], observed: Bool[Tensor, "N M"] | None = None
+    ) -> Float[Tensor, "N E"]:
+        """The mean over a thing's observed values; zeros where none is observed."""
+        weights = _shares(torch.ones_like(values, dtype=torch.bool) if observed is None else observed)
+        out: Tensor = F.embedding_bag(
+            self.rows(feature, values), self.tables[feature], mode="sum", per_sample_weights=weights
+        )
+        return out
+
+
+Embeddings = HashedEmbeddings | PlainEmbeddings
+
+
+def _shares(observed: Bool[Tensor, "N M"]) -> Float[Tensor, "N M"]:
+    """Weights that make a sum the mean over what is observed."""
+    return observed / observed.sum(1, keepdim=True).clamp(min=1)
+
+
+_POSITIVE = (1 << 63) - 1
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+_FIRST, _SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
+
+
+def _mix(x: Int[Tensor, "*N"]) -> Int[Tensor, "*N"]:
+    """Scramble 64-bit integers: the finaliser of splitmix64 (Steele et al. 2014); products wrap around."""
+    x = (x ^ _shift(x, 30)) * _FIRST
+    x = (x ^ _shift(x, 27)) * _SECOND
+    return x ^ _shift(x, 31)
+
+
+def _shift(x: Int[Tensor, "*N"], bits: int) -> Int[Tensor, "*N"]:
+    """Shift right without dragging the sign along."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
