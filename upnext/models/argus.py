@@ -6,7 +6,6 @@ Two forms: *full*, three tokens per event, and *simplified*, one token per event
 Shape letters: B rows, L events, N selected events, D width, C candidates, V items, T tokens.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -24,6 +23,7 @@ from upnext.models.top_k import top_k_of_scores
 from upnext.nn.attention import KeyValueCache
 from upnext.nn.embeddings import EmbeddingsConfig, HashedConfig, HashedEmbeddings, PlainEmbeddings
 from upnext.nn.encoders import ContextEncoder, FeedbackEncoder, Inputs, ItemEncoder, gap_bucket
+from upnext.nn.feedback_head import FeedbackHead
 from upnext.nn.layers import TransformerLayer
 
 __all__ = ["ARGUS", "SIZES", "ARGUSConfig"]
@@ -32,7 +32,6 @@ SIZES = {"mini": (4, 256), "small": (6, 512), "medium": (10, 1024), "large": (20
 """Layers and width of the source's models."""
 
 _CONTEXT, _ITEM, _FEEDBACK = 0, 1, 2
-_LOWEST, _HIGHEST = math.log(0.01), math.log(100.0)
 
 
 class ARGUSConfig(Config):
@@ -112,8 +111,7 @@ class ARGUS(nn.Module):
         else:
             self.token_kinds = nn.Parameter(torch.empty(3, D))
         self.query = nn.Sequential(nn.Linear(2 * D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
-        self.feedback = _FeedbackHead(D, len(inputs.feedback))
-        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.feedback = FeedbackHead(D, len(inputs.feedback))
         self.trained: Tensor
         self.register_buffer("trained", trained.clone())
         self.items = items
@@ -128,9 +126,8 @@ class ARGUS(nn.Module):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-        for name, parameter in self.named_parameters(recurse=False):
-            if name != "log_temperature":
-                nn.init.trunc_normal_(parameter, std=0.02)
+        for parameter in self.parameters(recurse=False):
+            nn.init.trunc_normal_(parameter, std=0.02)
 
     @property
     def view(self) -> str:
@@ -177,6 +174,15 @@ class ARGUS(nn.Module):
             prior = of_item = states.gather(1, visible)[selected]
         c, i = context[selected], item[selected]
         return self._queries(prior, c), self.feedback(of_item, c, i)
+
+    def num_activations(self, tokens: int) -> int:
+        """How many float32 numbers training holds for T events: T · D · (19 · layers + 13) per token, and the heads'.
+
+        The full form has three tokens per event. Encoders, what they are joined to, and the two heads keep about 40 D
+        for each event in either form.
+        """
+        per_event = 3 if self.config.form == "full" else 1
+        return tokens * self.config.width * (per_event * (19 * self.config.layers + 13) + 40)
 
     def vectors_of(self, items: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
         """Vectors of items of the catalogue, with gradients."""
@@ -326,7 +332,7 @@ class ARGUS(nn.Module):
 
     def _queries(self, prior: Tensor, context: Tensor) -> Tensor:
         query: Tensor = prior + self.query(torch.cat([prior, context], dim=-1))
-        return query * torch.exp(-self.log_temperature.clamp(_LOWEST, _HIGHEST))
+        return query
 
     def _request_context(self, state: State, request: Request) -> Tensor:
         gap = request.time_ms - state.tensors["last_ms"]
@@ -354,27 +360,6 @@ class ARGUS(nn.Module):
         model = cls(config, inputs, items, tensors["trained"])
         model.load_state_dict(tensors)
         return model.eval()
-
-
-class _FeedbackHead(nn.Module):
-    """Logits of K feedbacks from a state, a context and an item: a network on all three, and on state times item.
-
-    The first layer is a sum of three maps, so that hundreds of candidates share those of state and context.
-    """
-
-    def __init__(self, width: int, num_components: int) -> None:
-        super().__init__()
-        self.prior, self.context, self.item = (nn.Linear(width, 2 * width) for _ in range(3))
-        self.left, self.right = (nn.Linear(width, width, bias=False) for _ in range(2))
-        self.output = nn.Linear(3 * width, num_components) if num_components else None
-
-    def forward(self, prior: Tensor, context: Tensor, item: Tensor) -> Tensor:
-        if self.output is None:
-            return item[..., :0]
-        item = item * item.shape[-1] ** 0.5
-        hidden = nn.functional.gelu(self.prior(prior) + self.context(context) + self.item(item))
-        out: Tensor = self.output(torch.cat([hidden, self.left(prior) * self.right(item)], dim=-1))
-        return out
 
 
 _LINKS = {"binary": Link.SIGMOID, "fraction": Link.SIGMOID, "amount": Link.EXP}

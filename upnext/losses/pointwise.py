@@ -1,0 +1,46 @@
+"""Losses of one prediction against one observation, for each kind of feedback: pure functions, element by element.
+
+Shape letters: N predictions.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["binary_cross_entropy", "poisson_deviance", "squared_probability_error", "weighted_logistic_loss"]
+
+
+def binary_cross_entropy(logits: Float[Tensor, " N"], targets: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """-y log σ(z) - (1 - y) log(1 - σ(z)) for targets in [0, 1]; a fraction's minimum is its own entropy.
+
+    For z = 0 and y = 1 it is log 2.
+    """
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+def squared_probability_error(logits: Float[Tensor, " N"], targets: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """(σ(z) - y)² for targets in [0, 1]; for z = 0 and y = 1 it is 1/4."""
+    return (logits.sigmoid() - targets).square()
+
+
+def poisson_deviance(
+    logits: Float[Tensor, " N"], targets: Float[Tensor, " N"], scale: Float[Tensor, ""]
+) -> Float[Tensor, " N"]:
+    """A regression of amounts: (e^z - y z) / m, least where e^z is the mean of y; m > 0 is the amounts' usual size.
+
+    For z = 0, y = 2 and m = 1 it is 1. Its gradient in z is (e^z - y) / m.
+    """
+    return (logits.exp() - targets * logits) / scale
+
+
+def weighted_logistic_loss(
+    logits: Float[Tensor, " N"], targets: Float[Tensor, " N"], scale: Float[Tensor, ""]
+) -> Float[Tensor, " N"]:
+    """Logistic regression whose odds e^z learn E[y]: each example is a negative of weight 1 and a positive of weight y.
+
+    y softplus(-z) + softplus(z), divided by 1 + m; its gradient in z is (σ(z) (1 + y) - y) / (1 + m), zero in the mean
+    where e^z = E[y].
+
+    Source:   S5 of Covington et al. 2016, in the form whose odds are E[T] and not E[T] / (1 - P).
+    """
+    return (targets * F.softplus(-logits) + F.softplus(logits)) / (1 + scale)

@@ -1,0 +1,34 @@
+"""The head that predicts feedback on an item.
+
+Shape letters: B anything before the last dimension, D width, K feedbacks.
+"""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["FeedbackHead"]
+
+
+class FeedbackHead(nn.Module):
+    """Logits of K feedbacks from a state, a context and an item: a network on all three, and on state times item.
+
+    The first layer is a sum of three maps, so that hundreds of candidates share those of state and context.
+    """
+
+    def __init__(self, width: int, num_components: int) -> None:
+        super().__init__()
+        self.prior, self.context, self.item = (nn.Linear(width, 2 * width) for _ in range(3))
+        self.left, self.right = (nn.Linear(width, width, bias=False) for _ in range(2))
+        self.output = nn.Linear(3 * width, num_components) if num_components else None
+
+    def forward(
+        self, prior: Float[Tensor, "*#B D"], context: Float[Tensor, "*#B D"], item: Float[Tensor, "*B D"]
+    ) -> Float[Tensor, "*B K"]:
+        """Predict; states and contexts broadcast over candidates. Without components the answer has no columns."""
+        if self.output is None:
+            return item[..., :0]
+        item = item * item.shape[-1] ** 0.5
+        hidden = F.gelu(self.prior(prior) + self.context(context) + self.item(item))
+        out: Tensor = self.output(torch.cat([hidden, self.left(prior) * self.right(item)], dim=-1))
+        return out
