@@ -3,6 +3,7 @@
 Shape letters: B anything before the last dimension, D width, K feedbacks.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
