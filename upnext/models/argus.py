@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from upnext.base.batches import Candidates, ItemTable, Layout, Request, SequenceBatch, State
 from upnext.base.configuration import Config
-from upnext.base.ids import FIRST
+from upnext.base.ids import FIRST, UNKNOWN
 from upnext.base.protocols import Link
 from upnext.base.views import ALL
 from upnext.models.top_k import top_k_of_scores
@@ -175,6 +175,13 @@ class ARGUS(nn.Module):
         c, i = context[selected], item[selected]
         return self._queries(prior, c), self.feedback(of_item, c, i)
 
+    def states(self, batch: SequenceBatch) -> Float[Tensor, "B moments D"]:
+        """The state after the first k events of each row, before any request: (B, L+1, D), [:, 0] after none."""
+        parts = self._parts(batch)
+        if self.config.form == "full":
+            return self._transform(*self._full_tokens(*parts, batch))[:, ::3]
+        return self._transform(*self._simplified_tokens(*parts, batch))
+
     def num_activations(self, tokens: int) -> int:
         """How many float32 numbers training holds for T events: T · D · (19 · layers + 13) per token, and the heads'.
 
@@ -249,22 +256,24 @@ class ARGUS(nn.Module):
 
     def predict(self, state: State, request: Request, candidates: Candidates) -> dict[str, Float[Tensor, "B C"]]:
         """Feedback logits of each candidate, which sees the history, the context and itself, and no other candidate."""
-        context = self._request_context(state, request)
-        known = torch.where(candidates.item < len(self.items), candidates.item, 1)
-        item = self.vectors()[known]
-        is_new = (known < FIRST) & candidates.mask
-        if bool(is_new.any()):
-            strangers = self.items.take(known[is_new])
-            item = item.clone()
-            item[is_new] = self.item_encoder(
-                ItemTable(strangers.item, candidates.item_hash[is_new], strangers.features)
-            )
+        context, item = self._request_context(state, request), self.candidate_vectors(candidates)
         if self.config.form == "simplified":
             prior = state.tensors["hidden"][:, None]
         else:
             prior = self._ask(state, context, item)[:, 1:]
         logits = self.feedback(prior, context[:, None], item)
         return {name: logits[..., number] for number, name in enumerate(self.inputs.feedback)}
+
+    def candidate_vectors(self, candidates: Candidates) -> Float[Tensor, "B C D"]:
+        """Item vectors of candidates; those outside the catalogue are known by their hash."""
+        known = torch.where(candidates.item < len(self.items), candidates.item, UNKNOWN)
+        item = self.vectors()[known]
+        is_new = (known < FIRST) & candidates.mask
+        if bool(is_new.any()):
+            strangers = self.items.take(known[is_new])
+            table = ItemTable(strangers.item, candidates.item_hash[is_new], strangers.features)
+            item = item.masked_scatter(is_new[..., None], self.item_encoder(table))
+        return item
 
     def vectors(self) -> Float[Tensor, "V D"]:
         """Vectors of the whole catalogue; in evaluation they are computed once."""
@@ -282,7 +291,7 @@ class ARGUS(nn.Module):
         # Hashes tell items apart that the vocabulary does not know; each item is encoded once.
         hashes, place = torch.unique(batch.item_hash, return_inverse=True)
         dense = torch.zeros_like(hashes).scatter_(0, place.flatten(), batch.item.flatten())
-        known = self.items.take(torch.where(dense < len(self.items), dense, 1))
+        known = self.items.take(torch.where(dense < len(self.items), dense, UNKNOWN))
         item = self.item_encoder(ItemTable(dense, hashes, known.features))[place]
         visible = batch.num_visible
         has_earlier = visible > 0
