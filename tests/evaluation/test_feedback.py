@@ -1,0 +1,125 @@
+"""Feedback prediction in evaluation: equal to one event at a time, and blind to what comes later."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+from tests.events.logs import BIG, EVENTS, NUM_ITEMS, Event, log_of
+from upnext.base.batches import Candidates, Column, ItemTable, Request
+from upnext.base.configuration import parse_config
+from upnext.base.ids import item_hash
+from upnext.base.protocols import Link
+from upnext.evaluation.feedback import expectation, feedback_figures, mean_of, pair_figures, predict_feedback
+from upnext.events.impressions import pairs_within
+from upnext.events.log import EventLog
+from upnext.models.argus import ARGUS, ARGUSConfig
+from upnext.models.rates import Rates, RatesConfig
+from upnext.nn.encoders import Inputs
+
+
+def make_model(view: str) -> ARGUS:
+    torch.manual_seed(0)
+    inputs = Inputs(has_times=True, contexts={"device": 3}, feedback={"played": "fraction"}, item_features={})
+    config: dict[str, Any] = {"width": 8, "layers": 1, "max_length": 4, "view": view}
+    items = ItemTable(torch.arange(NUM_ITEMS), torch.from_numpy(item_hash(range(BIG, BIG + NUM_ITEMS))))
+    model = ARGUS(parse_config(ARGUSConfig, config, "test"), inputs, items, torch.arange(NUM_ITEMS) >= 2)
+    for parameter in model.parameters():
+        parameter.data.mul_(3)
+    return model.eval()
+
+
+MODELS = {view: make_model(view) for view in ("all", "watched")}
+
+
+def one_at_a_time(model: ARGUS, log: EventLog, row: int) -> float:
+    before = [
+        other
+        for other in range(log.request_start[row])
+        if log.rows.user[other] == log.rows.user[row] and log.views[model.view][other]
+    ][-model.max_length :]
+    events = log.events.take(np.array(before, np.int64))
+    device = log.rows.columns["context.device"]
+    context = {"context.device": Column(torch.tensor([device.values[row]]), torch.tensor([device.observed[row]]))}
+    moment = log.rows.time_ms[log.request_start[row]]
+    ask = Request(torch.tensor([moment]), torch.tensor([log.rows.user[row]]), context)
+    one = Candidates(
+        torch.tensor([[log.rows.item[row]]]), torch.tensor([[log.rows.item_hash[row]]]), torch.ones(1, 1).bool()
+    )
+    with torch.inference_mode():
+        state = model.encode(events.batch(np.array([0]), np.array([len(events)])))
+        return float(model.predict(state, ask, one)["played"].sigmoid())
+
+
+@settings(deadline=None, max_examples=40)
+@given(EVENTS)
+def test_equals_one_event_at_a_time(events):
+    log = log_of(events)
+    rows = np.arange(len(log))[::2]
+    for model in MODELS.values():
+        answers = predict_feedback(model, log, rows)["played"]
+        expected = [one_at_a_time(model, log, int(row)) for row in rows]
+        np.testing.assert_allclose(answers, expected, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(EVENTS.filter(lambda events: len(events) > 1))
+def test_feedback_of_its_own_of_siblings_and_of_later_never_counts(events):
+    log = log_of(events)
+    row = len(log) // 2
+    later = (np.arange(len(log)) >= log.request_start[row]) | (log.rows.user != log.rows.user[row])
+    column = log.rows.columns["feedback.played"]
+    other = replace(column, values=np.where(later, 1 - column.values, column.values), observed=column.observed | later)
+    columns = dict(log.rows.columns) | {"feedback.played": other}
+    changed = EventLog(log.schema, replace(log.rows, columns=columns), log.offsets)
+    asked = np.array([row])
+    before, after = (predict_feedback(MODELS["all"], one, asked)["played"] for one in (log, changed))
+    np.testing.assert_allclose(before, after, atol=1e-6)
+
+
+def test_links():
+    output = torch.tensor([0.0, 1.0])
+    assert expectation(output, Link.SIGMOID)[0] == 0.5
+    assert expectation(output, Link.EXP)[1].item() == pytest.approx(math.e)
+    assert expectation(output, Link.ORDER_ONLY).tolist() == [0, 1]
+
+
+EIGHT = [Event(user=2 + i % 2, item=1 + i, time=i, played=(None if i == 7 else i / 8)) for i in range(8)]
+
+
+def test_figures_by_hand():
+    log = log_of(EIGHT)
+    rows = np.arange(len(log))
+    target = log.rows.columns["feedback.played"].values
+    seen = log.rows.columns["feedback.played"].observed
+    assert mean_of(log.rows.columns["feedback.played"], rows) == pytest.approx(sum(range(7)) / 8 / 7)
+    figures = feedback_figures(log, rows, {"played": np.full(8, 0.4)}, {"played": 0.4}, 20)
+    of = {row["metric"]: row["value"] for row in figures}
+    assert of["mae"] == pytest.approx(np.abs(0.4 - target[seen]).mean(), rel=1e-6)
+    cross = -(target[seen] * math.log(0.4) + (1 - target[seen]) * math.log(0.6)).mean()
+    assert of["log_loss"] == pytest.approx(cross, rel=1e-6)
+    assert of["normalised_entropy"] == pytest.approx(cross / -(0.4 * math.log(0.4) + 0.6 * math.log(0.6)), rel=1e-6)
+
+
+def test_pair_figures_by_hand():
+    pairs = pairs_within(np.array([0, 0, 1, 1]), np.array([1.0, 0, 0, 2]))
+    rows = pair_figures(np.array([0.3, 0.2, 0.5, 0.5]), pairs, np.array([4, 4, 5, 5]), 20)
+    assert [row["value"] for row in rows] == pytest.approx([(1 + 2 * 0.5) / 3, 0.75])
+
+
+def test_rates_are_drawn_towards_the_mean():
+    log = log_of(EIGHT)
+    columns = {"played": log.rows.columns["feedback.played"]}
+    feedback = {"played": "fraction"}
+    model = Rates.fit(RatesConfig(prior=2.0), feedback, log.rows.item, columns, NUM_ITEMS)  # type: ignore[arg-type]
+    mean = sum(range(7)) / 8 / 7
+    answers = predict_feedback(model, log, np.arange(len(log)))["played"]
+    values, seen = columns["played"].values, columns["played"].observed
+    expected = [(value + 2 * mean) / 3 if was_seen else mean for value, was_seen in zip(values, seen, strict=True)]
+    np.testing.assert_allclose(answers, expected, rtol=1e-5)
+    flat = Rates.fit(RatesConfig(prior=None), feedback, log.rows.item, columns, NUM_ITEMS)  # type: ignore[arg-type]
+    np.testing.assert_allclose(predict_feedback(flat, log, np.arange(8))["played"], mean, rtol=1e-5)

@@ -1,0 +1,200 @@
+"""How well a ranker foresees feedback: each held-out event is predicted from what lay before its request.
+
+Shape letters: N events, B requests of a block, C candidates.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from upnext.base.batches import Candidates, Column, FlatColumn, Request
+from upnext.base.protocols import Link, Ranker
+from upnext.base.schema import context_column, feedback_column
+from upnext.events.impressions import Pairs
+from upnext.events.log import EventLog
+from upnext.metrics.classification import auc, log_loss, normalised_entropy, pair_accuracy, per_user_auc
+from upnext.metrics.intervals import Interval, bootstrap_over_users
+
+__all__ = ["expectation", "feedback_figures", "mean_of", "pair_figures", "predict_feedback"]
+
+_TOKENS_PER_BLOCK = 25_600
+
+
+def expectation(output: Tensor, link: Link) -> Tensor:
+    """Turn a component's raw output into what it expects; an order has no expectation and stays as it is."""
+    if link is Link.SIGMOID:
+        return output.sigmoid()
+    return output.exp() if link is Link.EXP else output
+
+
+def predict_feedback(model: Ranker, log: EventLog, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """Predict what came of events, as the server would have when they were shown.
+
+    Events of one request with one context are candidates of one call. The history is everything of the model's view
+    before the request, the last `max_length` events of it.
+
+    Args:     rows: (N,) of the log.
+    Returns:  per component (N,): the expectation, in the order of `rows`.
+    """
+    in_view, events = log.in_view(model.view)
+    number, first = _requests(log, rows)
+    ends = np.searchsorted(in_view, log.request_start[rows[first]])
+    begins = np.maximum(np.searchsorted(in_view, log.offsets[log.rows.user[rows[first]]]), ends - model.max_length)
+    by_request = np.argsort(number, kind="stable")
+    sizes = np.bincount(number, minlength=len(first))
+    starts = np.cumsum(sizes) - sizes
+    answers = {name: np.zeros(len(rows)) for name in model.components}
+    order = np.argsort(ends - begins, kind="stable")
+    step = max(1, _TOKENS_PER_BLOCK // (model.max_length + int(sizes.max(initial=1))))
+    for begin in range(0, len(order), step):
+        block = order[begin : begin + step]
+        place = starts[block, None] + np.arange(sizes[block].max())
+        mask = np.arange(place.shape[1]) < sizes[block, None]
+        asked = by_request[np.where(mask, place, starts[block, None])]
+        with torch.inference_mode():
+            state = model.encode(events.batch(begins[block], ends[block]))
+            outputs = model.predict(state, _request(log, rows[first[block]]), _candidates(log, rows[asked], mask))
+        for name, link in model.components.items():
+            answers[name][asked[mask]] = expectation(outputs[name], link).numpy()[mask]
+    return answers
+
+
+def _requests(log: EventLog, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number the requests of events, contexts included: (N,) numbers, and an event of each."""
+    columns = [log.events.request[rows]]
+    for name in log.schema.contexts:
+        column = log.rows.columns[context_column(name)]
+        columns.append(np.unique(np.where(column.observed[rows], column.values[rows], -1), return_inverse=True)[1])
+    _, first, number = np.unique(np.stack(columns), axis=1, return_index=True, return_inverse=True)
+    return number, first
+
+
+def _request(log: EventLog, rows: NDArray[np.int64]) -> Request:
+    context = {
+        context_column(name): Column(
+            torch.from_numpy(log.rows.columns[context_column(name)].values[rows]),
+            torch.from_numpy(log.rows.columns[context_column(name)].observed[rows]),
+        )
+        for name in log.schema.contexts
+    }
+    start = log.request_start[rows]
+    return Request(torch.from_numpy(log.rows.time_ms[start]), torch.from_numpy(log.rows.user[rows]), context)
+
+
+def _candidates(log: EventLog, rows: NDArray[np.int64], mask: NDArray[np.bool_]) -> Candidates:
+    items, hashes = log.rows.item[rows], log.rows.item_hash[rows]
+    return Candidates(torch.from_numpy(items), torch.from_numpy(hashes), torch.from_numpy(mask))
+
+
+@dataclass(frozen=True)
+class _Figure:
+    metric: str
+    interval: Interval
+
+    def row(self, component: str) -> dict[str, Any]:
+        return {
+            "feedback": component,
+            "metric": self.metric,
+            "value": self.interval.value,
+            "low": self.interval.low,
+            "high": self.interval.high,
+        }
+
+
+def feedback_figures(
+    log: EventLog,
+    rows: NDArray[np.int64],
+    predicted: Mapping[str, NDArray[np.float64]],
+    base_rates: Mapping[str, float],
+    num_samples: int,
+) -> list[dict[str, Any]]:
+    """Figures per feedback with 95 % intervals over users; only events where it was observed count.
+
+    Binary: log-loss, normalised entropy, AUC, per-user AUC. Fractions: log-loss, normalised entropy, absolute error.
+    Amounts: absolute error, and the mean predicted over the mean observed (`calibration`).
+
+    Args:     base_rates: each feedback's mean over the training part.
+    """
+    users = log.rows.user[rows]
+    figures = []
+    for name, kind in log.schema.feedback.items():
+        if name not in predicted:
+            continue
+        column = log.rows.columns[feedback_column(name)]
+        seen = column.observed[rows]
+        target, expected, user = column.values[rows][seen].astype(np.float64), predicted[name][seen], users[seen]
+        if not len(target):
+            continue
+        if kind == "amount":
+            found = [
+                _Figure("mae", bootstrap_over_users(np.abs(expected - target), user, num_samples=num_samples)),
+                _point("calibration", float(expected.mean() / target.mean()) if target.mean() else float("nan")),
+            ]
+        else:
+            found = _probability_figures(target, expected, user, base_rates[name], num_samples, kind == "binary")
+        figures += [figure.row(name) for figure in found]
+    return figures
+
+
+def _probability_figures(
+    target: NDArray[np.float64],
+    expected: NDArray[np.float64],
+    users: NDArray[np.int64],
+    base_rate: float,
+    num_samples: int,
+    is_binary: bool,
+) -> list[_Figure]:
+    loss = bootstrap_over_users(log_loss(expected, target), users, num_samples=num_samples)
+    entropy = normalised_entropy(expected, target, base_rate)
+    scale = entropy / loss.value if loss.value else float("nan")
+    figures = [
+        _Figure("log_loss", loss),
+        _Figure("normalised_entropy", Interval(entropy, loss.low * scale, loss.high * scale)),
+    ]
+    if not is_binary:
+        return [
+            *figures,
+            _Figure("mae", bootstrap_over_users(np.abs(expected - target), users, num_samples=num_samples)),
+        ]
+    positive = target >= 0.5
+    values, owners = per_user_auc(expected, positive, users)
+    return [
+        *figures,
+        _point("auc", auc(expected, positive)),
+        _Figure("user_auc", bootstrap_over_users(values, owners, num_samples=num_samples)),
+    ]
+
+
+def _point(metric: str, value: float) -> _Figure:
+    return _Figure(metric, Interval(value, value, value))
+
+
+def pair_figures(
+    scores: NDArray[np.float64], pairs: Pairs, users: NDArray[np.int64], num_samples: int
+) -> list[dict[str, Any]]:
+    """Pair accuracy: over all pairs (`pair_accuracy`), and the mean of users' own (`user_pair_accuracy`).
+
+    Args:     scores, users: (I,) of the impressions that the pairs number.
+    """
+    better, worse = scores[pairs.better], scores[pairs.worse]
+    rightly = (better > worse) + 0.5 * (better == worse)
+    owner = users[pairs.better]
+    found, place = np.unique(owner, return_inverse=True)
+    per_user = (
+        np.bincount(place, pairs.weight * rightly) / np.bincount(place, pairs.weight) if len(found) else np.empty(0)
+    )
+    return [
+        _point("pair_accuracy", pair_accuracy(better, worse, pairs.weight)).row("utility"),
+        _Figure("user_pair_accuracy", bootstrap_over_users(per_user, found, num_samples=num_samples)).row("utility"),
+    ]
+
+
+def mean_of(column: FlatColumn, rows: NDArray[np.int64]) -> float:
+    """The mean of what was observed among some rows; NaN where nothing was."""
+    values = column.values[rows][column.observed[rows]]
+    return float(values.mean(dtype=np.float64)) if len(values) else float("nan")
