@@ -46,8 +46,8 @@ def test_one_pass_equals_a_run_per_impression_with_gradients(model):
     torch.testing.assert_close(scores, scores2, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(loss, loss2, atol=1e-5, rtol=1e-5)
     assert gradients.keys() == gradients2.keys()
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, gradients2[name], atol=1e-5, rtol=1e-4, msg=name)
+    for name, gradient in gradients.items():  # sums over hundreds of tokens, in another order
+        torch.testing.assert_close(gradient, gradients2[name], atol=5e-5, rtol=1e-4, msg=name)
 
 
 def test_the_loss_by_hand(model):

@@ -50,8 +50,8 @@ class ARGUSConfig(Config):
     """Transformer layers."""
     heads: Annotated[int, Field(ge=1)] = 1
     """Attention heads."""
-    max_length: Annotated[int, Field(ge=2, le=1_000_000)] = 256
-    """The events of a training chunk; histories are one shorter, so that every moment has been trained."""
+    max_length: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    """The longest history it reads, in events of its view."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of activations dropped in training, where sublayers join the residual stream."""
     embeddings: EmbeddingsConfig = HashedConfig()
@@ -102,7 +102,8 @@ class ARGUS(nn.Module):
         self.context_encoder = ContextEncoder(inputs, D)
         self.feedback_encoder = FeedbackEncoder(inputs, D)
         self.start = nn.Parameter(torch.empty(D))
-        self.positions = nn.Parameter(torch.empty(config.max_length + 1, D))
+        # After the start and each event; in the full form also for the event that is asked about.
+        self.positions = nn.Parameter(torch.empty(config.max_length + (2 if config.form == "full" else 1), D))
         self.layers = nn.ModuleList(TransformerLayer(D, config.heads, config.dropout) for _ in range(config.layers))
         self.norm = nn.LayerNorm(D)
         self.dropout = nn.Dropout(config.dropout)
@@ -137,7 +138,7 @@ class ARGUS(nn.Module):
     @property
     def max_length(self) -> int:
         """The longest history it reads."""
-        return self.config.max_length - 1
+        return self.config.max_length
 
     @property
     def components(self) -> Mapping[str, Link]:
@@ -160,7 +161,7 @@ class ARGUS(nn.Module):
     ) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N K"]]:
         """Next-item queries and feedback logits of selected events, from one pass over all.
 
-        Args:     batch: chunks of the model's view, at most `config.max_length` events per row.
+        Args:     batch: chunks of the model's view, at most `max_length + 1` events each; the last is only asked about.
         Returns:  (N, D) queries, whose dot product with item vectors is the logit; (N, K) logits, a column per
                   feedback in the order of `components`.
         """
@@ -169,7 +170,9 @@ class ARGUS(nn.Module):
             hidden = self._transform(*self._full_tokens(context, item, feedback, batch))
             prior, of_item = hidden[:, 1::3][selected], hidden[:, 2::3][selected]
         else:
-            states = self._transform(*self._simplified_tokens(context, item, feedback, batch))
+            before = max(0, batch.item.shape[1] - 1)
+            earlier = (context[:, :before], item[:, :before], feedback[:, :before])
+            states = self._transform(*self._simplified_tokens(*earlier, batch.first(before)))
             visible = batch.num_visible[..., None].expand_as(context)
             prior = of_item = states.gather(1, visible)[selected]
         c, i = context[selected], item[selected]
