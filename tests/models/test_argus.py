@@ -244,7 +244,7 @@ def test_an_item_outside_the_vocabulary_has_a_vector_and_a_prediction(model):
 
 def test_ids_above_2_to_the_53_are_told_apart(model):
     a, b = 2**60, 2**60 + 1
-    rows = model.embeddings.rows("item", torch.tensor([a, b]))
+    rows = model.item_encoder.embeddings.rows("item", torch.tensor([a, b]))
     assert rows[0].tolist() != rows[1].tolist()
 
 
@@ -252,7 +252,7 @@ def test_plain_tables_serve_as_well():
     model = make("simplified", embeddings={"kind": "plain"})
     history = events(2, [0, 1, 2])
     assert torch.isfinite(outputs(model, batch_of(history))[0]).all()
-    known = model.embeddings.rows("item", model.items.item_hash)
+    known = model.item_encoder.embeddings.rows("item", model.items.item_hash)
     assert known[:2].tolist() == [0, 0]
     assert known[2:].unique().numel() == V - 2
 

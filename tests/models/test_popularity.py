@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.models.contract import check_retriever
 from tests.models.histories import histories
-from upnext.base.batches import Request
+from upnext.base.batches import ItemTable, Request
 from upnext.models.build import AnyModel, load_model, save_model
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
 
@@ -103,6 +103,6 @@ def _arrays(pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_a_checkpoint_answers_alike(model, tmp_path):
     save_model(model, tmp_path)
-    loaded = load_model(tmp_path)
+    loaded = load_model(tmp_path, ItemTable(torch.arange(V), torch.arange(V)))
     assert loaded.config == model.config
     np.testing.assert_array_equal(scores(loaded, [10]), scores(model, [10]))

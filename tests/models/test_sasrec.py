@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from tests.models.contract import check_retriever
 from tests.models.histories import histories, request
+from upnext.base.batches import ItemTable
 from upnext.base.configuration import parse_config
 from upnext.base.errors import BadArtifact, BadConfig
 from upnext.models.build import load_model, save_model
@@ -84,7 +85,7 @@ def test_what_was_never_trained_is_never_chosen(model):
 
 def test_a_checkpoint_answers_alike(model, tmp_path):
     save_model(model, tmp_path)
-    loaded = load_model(tmp_path)
+    loaded = load_model(tmp_path, ItemTable(torch.arange(V), torch.arange(V)))
     assert isinstance(loaded, SASRec)
     assert loaded.config == model.config
     with torch.inference_mode():
@@ -96,7 +97,7 @@ def test_a_damaged_checkpoint_is_refused(model, tmp_path):
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(BadArtifact, match="run pretrain again"):
-        load_model(tmp_path)
+        load_model(tmp_path, ItemTable(torch.arange(V), torch.arange(V)))
 
 
 def test_heads_must_divide_the_width():

@@ -298,7 +298,7 @@ class ItemTable(OnDevice):
 
     def take(self, rows: Tensor) -> "ItemTable":
         """Select rows, repeats allowed."""
-        features = {name: Column(part.values[rows], part.observed[rows]) for name, part in self.features.items()}
+        features = {name: column.take(rows) for name, column in self.features.items()}
         return ItemTable(self.item[rows], self.item_hash[rows], features)
 
 

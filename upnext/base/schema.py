@@ -45,9 +45,6 @@ ContextKind = Literal["categorical", "numeric"]
 FeedbackKind = Literal["binary", "fraction", "amount"]
 """Feedback is known only after it: 0 or 1; a share in [0, 1]; a non-negative amount."""
 
-ItemFeatureKind = Literal["categorical", "multi", "numeric", "text", "vector"]
-
-
 FeatureKind = Literal["categorical", "multi", "numeric", "text", "vector"]
 """What a side table says of an item or a user, and holds at any time: one category, several, a number, a text, or a
 vector made elsewhere."""

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from upnext.base.batches import Candidates, Column, FlatColumn, Request
+from upnext.base.batches import Candidates, FlatColumn, Request
 from upnext.base.protocols import Link, Ranker
 from upnext.base.schema import context_column, feedback_column
+from upnext.evaluation.ranking import contexts_of
 from upnext.events.impressions import Pairs
 from upnext.events.log import EventLog
 from upnext.metrics.classification import auc, log_loss, normalised_entropy, pair_accuracy, per_user_auc
@@ -75,15 +76,9 @@ def _requests(log: EventLog, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64]
 
 
 def _request(log: EventLog, rows: NDArray[np.int64]) -> Request:
-    context = {
-        context_column(name): Column(
-            torch.from_numpy(log.rows.columns[context_column(name)].values[rows]),
-            torch.from_numpy(log.rows.columns[context_column(name)].observed[rows]),
-        )
-        for name in log.schema.contexts
-    }
     start = log.request_start[rows]
-    return Request(torch.from_numpy(log.rows.time_ms[start]), torch.from_numpy(log.rows.user[rows]), context)
+    time_ms, user = torch.from_numpy(log.rows.time_ms[start]), torch.from_numpy(log.rows.user[rows])
+    return Request(time_ms, user, contexts_of(log, rows))
 
 
 def _candidates(log: EventLog, rows: NDArray[np.int64], mask: NDArray[np.bool_]) -> Candidates:

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from upnext.base.batches import Column, Request, SequenceBatch
 from upnext.base.ids import FIRST
-from upnext.base.protocols import Retriever
+from upnext.base.protocols import Ranker, Retriever
+from upnext.base.schema import context_column
 from upnext.evaluation.cases import Cases
 from upnext.events.log import EventLog
 from upnext.metrics.ranking import rank_of_targets, top_k
 
-__all__ = ["Histories", "Ranking", "rank_cases", "retriever_scores"]
+__all__ = ["Histories", "Ranking", "contexts_of", "rank_cases", "retriever_scores"]
 
 _SCORES_PER_BLOCK = 4_000_000
 _TOKENS_PER_BLOCK = 25_600
@@ -43,10 +44,10 @@ class Ranking:
 class Histories:
     """Reads from a log what lies before each case, in a view."""
 
-    def __init__(self, log: EventLog, view: str) -> None:
+    def __init__(self, log: EventLog, view: str, with_columns: bool = False) -> None:
         self.log = log
         self.rows, events = log.in_view(view)
-        self.events = events.without_columns()
+        self.events = events if with_columns else events.without_columns()
 
     def ranges(self, cases: Cases, length: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where each case's history lies in `events`: (K,) starts and ends; at most `length` events."""
@@ -79,7 +80,7 @@ def retriever_scores(
 
     Args:     user_features: by name, a row per dense user id.
     """
-    histories = Histories(log, model.view)
+    histories = Histories(log, model.view, with_columns=isinstance(model, Ranker))
     everything = torch.arange(num_items, device=device)[None]
 
     def scores(block: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -88,11 +89,21 @@ def retriever_scores(
             state = model.encode(histories.batch(some, model.max_length).to(device))
             user = torch.from_numpy(some.user)
             features = {name: column.take(user) for name, column in (user_features or {}).items()}
-            request = Request(torch.from_numpy(some.time_ms), user, features=features).to(device)
+            context = contexts_of(log, some.first_target)
+            request = Request(torch.from_numpy(some.time_ms), user, context, features).to(device)
             result: Tensor = model.score(state, request, everything)
         return result.cpu().numpy()
 
     return scores
+
+
+def contexts_of(log: EventLog, rows: NDArray[np.int64]) -> dict[str, Column]:
+    """The contexts of events, under their full names, as a request carries them."""
+    columns = {name: log.rows.columns[name] for name in map(context_column, log.schema.contexts)}
+    return {
+        name: Column(torch.from_numpy(column.values[rows]), torch.from_numpy(column.observed[rows]))
+        for name, column in columns.items()
+    }
 
 
 def rank_cases(

@@ -93,12 +93,12 @@ class ARGUS(nn.Module):
         super().__init__()
         self.config, self.inputs = config, inputs
         D = config.width
-        self.embeddings = (
+        embeddings = (
             HashedEmbeddings(config.embeddings, D)
             if isinstance(config.embeddings, HashedConfig)
             else PlainEmbeddings(_known_values(inputs, items), D)
         )
-        self.item_encoder = ItemEncoder(inputs, self.embeddings, D)
+        self.item_encoder = ItemEncoder(inputs, embeddings, D)
         self.context_encoder = ContextEncoder(inputs, D)
         self.feedback_encoder = FeedbackEncoder(inputs, D)
         self.start = nn.Parameter(torch.empty(D))

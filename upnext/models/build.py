@@ -9,20 +9,25 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from upnext.base.batches import ItemTable
 from upnext.base.configuration import Config, parse_config
 from upnext.base.errors import BadArtifact
+from upnext.models.argus import ARGUS, ARGUSConfig
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
 from upnext.models.sasrec import SASRec, SASRecConfig
+from upnext.nn.encoders import Inputs
 
 __all__ = ["AnyModel", "ModelConfig", "load_model", "save_model"]
 
-ModelConfig = Annotated[SASRecConfig | PopularConfig | RecentlyPopularConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[SASRecConfig | ARGUSConfig | PopularConfig | RecentlyPopularConfig, Field(discriminator="kind")]
 
-AnyModel = SASRec | Popular | RecentlyPopular
+AnyModel = SASRec | ARGUS | Popular | RecentlyPopular
 
 
 class _Checkpoint(Config):
     model: ModelConfig
+    inputs: Inputs | None = None
+    """What the log offered, for a model that reads more than ids."""
 
 
 def save_model(model: AnyModel, folder: Path) -> None:
@@ -30,12 +35,14 @@ def save_model(model: AnyModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model.tensors()
     save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / "weights.safetensors")
-    (folder / "model.json").write_text(json.dumps({"model": model.config.model_dump()}, indent=1))
+    inputs = {"inputs": model.inputs.model_dump()} if isinstance(model, ARGUS) else {}
+    (folder / "model.json").write_text(json.dumps({"model": model.config.model_dump()} | inputs, indent=1))
 
 
-def load_model(folder: Path) -> AnyModel:
+def load_model(folder: Path, items: ItemTable) -> AnyModel:
     """Read what `save_model` wrote; a neural model comes in evaluation mode.
 
+    Args:     items: the catalogue, for models that read more of an item than its id.
     Raises:   BadArtifact: a file is missing or damaged.
     """
     try:
@@ -43,9 +50,14 @@ def load_model(folder: Path) -> AnyModel:
         tensors = load_file(folder / "weights.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise BadArtifact(f"{folder} holds no whole model ({error}); run pretrain again") from None
-    config = parse_config(_Checkpoint, data, str(folder / "model.json")).model
+    checkpoint = parse_config(_Checkpoint, data, str(folder / "model.json"))
+    config = checkpoint.model
     try:
         match config:
+            case ARGUSConfig():
+                if checkpoint.inputs is None:
+                    raise KeyError("inputs")
+                return ARGUS.from_tensors(config, checkpoint.inputs, items, tensors)
             case SASRecConfig():
                 return SASRec.from_tensors(config, tensors)
             case PopularConfig():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from upnext.base.batches import Column, ItemTable
 from upnext.base.configuration import Config
-from upnext.base.schema import FeedbackKind, ItemFeatureKind, context_column, feedback_column
+from upnext.base.schema import FeatureKind, FeedbackKind, Schema, context_column, feedback_column
 from upnext.nn.embeddings import Embeddings
 
 __all__ = ["ContextEncoder", "FeedbackEncoder", "Inputs", "ItemEncoder", "gap_bucket"]
@@ -30,9 +30,21 @@ class Inputs(Config):
     contexts: dict[str, int]
     """Per context the number of its codes, or 0 for a number."""
     feedback: dict[str, FeedbackKind]
-    item_features: dict[str, ItemFeatureKind]
+    item_features: dict[str, FeatureKind]
     vector_widths: dict[str, int] = {}
     """The width of each item feature that is a vector."""
+
+    @classmethod
+    def of(cls, schema: Schema, contexts: Mapping[str, int], items: ItemTable) -> "Inputs":
+        """What a log offers; `contexts` gives the number of codes of each context, 0 for a number."""
+        vectors = [name for name, kind in schema.item_features.items() if kind == "vector"]
+        return cls(
+            has_times=schema.has_times,
+            contexts=dict(contexts),
+            feedback=schema.feedback,
+            item_features=schema.item_features,
+            vector_widths={name: items.features[name].values.shape[1] for name in vectors},
+        )
 
 
 def gap_bucket(gap_ms: Int[Tensor, "*B"], has_earlier: Tensor) -> Int[Tensor, "*B"]:

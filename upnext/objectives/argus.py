@@ -4,21 +4,21 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from upnext.base.batches import SequenceBatch
 from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
 from upnext.base.schema import feedback_column
+from upnext.base.views import TARGET
 from upnext.losses.pointwise import (
     binary_cross_entropy,
     poisson_deviance,
     squared_probability_error,
     weighted_logistic_loss,
 )
-from upnext.losses.softmax import BLOCK, full_softmax_loss
 from upnext.models.argus import ARGUS
-from upnext.objectives.next_item import TARGET
+from upnext.objectives.softmax import CatalogueSoftmax
 
 __all__ = ["ARGUSObjective", "FeedbackLoss", "TaskConfig"]
 
@@ -50,7 +50,7 @@ class TaskConfig(Config):
     """Per feedback of the log; those that are not named have the defaults."""
 
 
-class ARGUSObjective:
+class ARGUSObjective(nn.Module):
     """L = w · NIP + Σ_k w_k · FP_k, every target event of a chunk from one pass.
 
     Feedback that was not observed is no target. Batches hold events of the model's view and mark the predicted ones in
@@ -60,11 +60,12 @@ class ARGUSObjective:
     Source:   Khrylchenko et al. 2025.
     """
 
-    def __init__(self, model: ARGUS, config: TaskConfig, means: dict[str, float]) -> None:
+    def __init__(self, model: ARGUS, softmax: CatalogueSoftmax, config: TaskConfig, means: dict[str, float]) -> None:
+        super().__init__()
         kinds = model.inputs.feedback
         for name in config.feedback.keys() - kinds.keys():
             raise BadConfig(f"the loss of a feedback {name!r}; the log has {sorted(kinds)}")
-        self.model, self.config = model, config
+        self.model, self.softmax, self.config = model, softmax, config
         self.losses: dict[str, tuple[LossKind, float]] = {}
         for name, kind in kinds.items():
             asked = config.feedback.get(name, FeedbackLoss())
@@ -80,9 +81,9 @@ class ARGUSObjective:
     def num_activations(self, tokens: int) -> int:
         """How many float32 numbers a step of T tokens holds: the model's, the softmax's and the item tower's."""
         V, D = len(self.trained_items), self.model.config.width
-        return self.model.num_activations(tokens) + 2 * tokens * D + 2 * BLOCK * V + 16 * V * D
+        return self.model.num_activations(tokens) + self.softmax.num_activations(tokens, D) + 12 * V * D
 
-    def __call__(self, batch: SequenceBatch, step: int) -> dict[str, tuple[Tensor, Tensor]]:
+    def forward(self, batch: SequenceBatch, step: int) -> dict[str, tuple[Tensor, Tensor]]:
         """The terms `next_item` and `feedback.<name>`: (weighted sum of losses, number of targets)."""
         selected = batch.views[TARGET] & batch.mask
         queries, logits = self.model.moments(batch, selected)
@@ -103,9 +104,11 @@ class ARGUSObjective:
         if self.config.next_item_view is not None:
             asked = batch.views[self.config.next_item_view][selected]
             queries, targets = queries[asked], targets[asked]
-        items = self.model.vectors_of(self.trained_items)
-        loss = self.config.next_item * full_softmax_loss(queries.contiguous(), items, targets)
+        loss = self.config.next_item * self.softmax(queries.contiguous(), targets, self._vectors)
         return loss, torch.tensor(float(len(targets)), device=loss.device)
+
+    def _vectors(self, rows: Tensor) -> Tensor:
+        return self.model.vectors_of(self.trained_items[rows])
 
     def _feedback(self, kind: LossKind, logits: Tensor, values: Tensor, name: str) -> Tensor:
         match kind:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
-from upnext.base.batches import Column
+from upnext.base.batches import Column, ItemTable
 from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
 from upnext.base.schema import context_column
@@ -93,8 +93,8 @@ def _evaluate(
     treatments = (removed, not removed) if histories.repeat_in(part == TEST) else (removed,)
     trained = np.bincount(histories.events.item[part[histories.rows] == TRAIN], minlength=V)
 
-    known = People.load(artifact.folder).features.columns
-    subjects = {name: _model_scores(model, log, cases, V, known) for name, model in models.items()}
+    known, items = People.load(artifact.folder).features.columns, Catalogue.load(artifact.folder).items
+    subjects = {name: _model_scores(model, log, cases, items, known) for name, model in models.items()}
     if simulation:
         subjects["oracle"] = _oracle_scores(simulation[0], artifact, log, cases, V), 1
     rows: list[dict[str, Any]] = []
@@ -151,14 +151,14 @@ def _say(vocabulary: Vocabulary) -> Callable[[int], str]:
 
 
 def _model_scores(
-    artifact: Artifact, log: EventLog, cases: Cases, num_items: int, user_features: Mapping[str, Column]
+    artifact: Artifact, log: EventLog, cases: Cases, items: ItemTable, user_features: Mapping[str, Column]
 ) -> tuple[Scores, int]:
     """A model's scores, and the longest history it reads."""
-    model = load_model(artifact.folder)
+    model = load_model(artifact.folder, items)
     if isinstance(model, RecentlyPopular):  # it follows the whole stream, and counts what lies before each request
         _, events = log.in_view(model.view)
-        model = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))
-    scores = retriever_scores(model, log, cases, num_items, user_features=user_features)
+        model = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(len(items), np.int64))
+    scores = retriever_scores(model, log, cases, len(items), user_features=user_features)
     return scores, max(1, model.max_length)
 
 

@@ -43,14 +43,15 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
     draft.metrics["forgotten"] = log_artifact.manifest["config"]["forgotten"]
     (draft.folder / "release.json").write_text(config.model_dump_json(indent=1))
     (draft.folder / "schema.json").write_text(log.schema.model_dump_json(indent=1))
-    Catalogue.load(log_artifact.folder).save(draft.folder)
+    catalogue = Catalogue.load(log_artifact.folder)
+    catalogue.save(draft.folder)
     People.load(log_artifact.folder).save(draft.folder)
     for vocabulary in log_artifact.folder.glob("*.vocabulary.arrow"):
         (draft.folder / vocabulary.name).write_bytes(vocabulary.read_bytes())
     if (log_artifact.folder / POSTED).is_file():
         link_or_copy(log_artifact.folder / POSTED, draft.folder / POSTED)
     for name, artifact in models.items():
-        model = load_model(artifact.folder)
+        model = load_model(artifact.folder, catalogue.items)
         if isinstance(model, RecentlyPopular):  # what is popular now counts the whole log, not its training part
             _, events = log.in_view(model.view)
             num_items = int(log_artifact.manifest["metrics"]["num_dense_items"])

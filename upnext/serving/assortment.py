@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from upnext.base.batches import ItemTable
 from upnext.base.errors import NotFound
-from upnext.base.ids import FIRST, UNKNOWN, ExternalId, item_hash
+from upnext.base.ids import FIRST, UNKNOWN, ExternalId
 from upnext.base.protocols import Index, VectorRetriever
 from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TITLE
 from upnext.base.selection import Parts
@@ -122,9 +122,10 @@ class Assortment:
 
     @property
     def _new_items(self) -> ItemTable:
-        """New items as models read them: they have no number in a model's vocabulary, but a hash."""
-        hashes = item_hash([one.item_id for one in self._new])
-        return ItemTable(torch.full((len(self._new),), UNKNOWN), torch.from_numpy(hashes))
+        """New items as models read them: no number in a model's vocabulary, but a hash and features."""
+        return self.release.catalogue.encode_rows(
+            [one.item_id for one in self._new], [one.columns for one in self._new]
+        )
 
     @property
     def num_scored(self) -> int:

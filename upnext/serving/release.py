@@ -104,7 +104,7 @@ class Release:
         settings = parse_config(ReleaseSettings, json.loads((folder / "release.json").read_text()), "release.json")
         schema = parse_config(Schema, json.loads((folder / "schema.json").read_text()), "schema.json")
         catalogue = Catalogue.load(folder)
-        retriever = load_model(folder / "models" / settings.retriever)
+        retriever = load_model(folder / "models" / settings.retriever, catalogue.items)
         return cls(
             name=artifact.name,
             settings=settings,
@@ -118,7 +118,7 @@ class Release:
             },
             retriever=retriever,
             index=_index(retriever, catalogue) if isinstance(retriever, VectorRetriever) else None,
-            popular=load_model(folder / "models" / settings.popular) if settings.popular else None,
+            popular=load_model(folder / "models" / settings.popular, catalogue.items) if settings.popular else None,
             histories=LmdbStore(folder / "histories", is_read_only=True),
             held=np.load(folder / POSTED) if (folder / POSTED).is_file() else np.zeros(0, np.bytes_),
         )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from upnext.base.batches import Column, Request, State
 from upnext.base.ids import PADDING
-from upnext.base.protocols import Index, VectorRetriever
+from upnext.base.protocols import Index, Ranker, VectorRetriever
 from upnext.base.selection import Parts, best_of_parts
 from upnext.base.views import ALL
 from upnext.models.build import AnyModel
@@ -55,7 +55,7 @@ def encode(model: AnyModel, pasts: Pasts, max_tokens: int | None = None) -> Stat
 
     Each row of a batch counts as long as the batch's longest, and one more for a start token.
     """
-    seen = pasts.without_columns().in_view(model.view)
+    seen = (pasts if isinstance(model, Ranker) else pasts.without_columns()).in_view(model.view)
     if max_tokens is None:
         return model.encode(seen.last(np.arange(len(seen)), model.max_length))
     lengths = np.minimum(seen.lengths, model.max_length)
