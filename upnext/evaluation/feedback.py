@@ -18,10 +18,12 @@ from upnext.base.schema import context_column, feedback_column
 from upnext.evaluation.ranking import contexts_of
 from upnext.events.impressions import Pairs
 from upnext.events.log import EventLog
+from upnext.events.split import TEST, TRAIN
 from upnext.metrics.classification import auc, log_loss, normalised_entropy, pair_accuracy, per_user_auc
 from upnext.metrics.intervals import Interval, bootstrap_over_users
+from upnext.models.rates import Rates, RatesConfig
 
-__all__ = ["expectation", "feedback_figures", "mean_of", "pair_figures", "predict_feedback"]
+__all__ = ["evaluate_feedback", "expectation", "feedback_figures", "mean_of", "pair_figures", "predict_feedback"]
 
 _TOKENS_PER_BLOCK = 25_600
 
@@ -84,6 +86,31 @@ def _request(log: EventLog, rows: NDArray[np.int64]) -> Request:
 def _candidates(log: EventLog, rows: NDArray[np.int64], mask: NDArray[np.bool_]) -> Candidates:
     items, hashes = log.rows.item[rows], log.rows.item_hash[rows]
     return Candidates(torch.from_numpy(items), torch.from_numpy(hashes), torch.from_numpy(mask))
+
+
+def evaluate_feedback(
+    rankers: Mapping[str, Ranker], log: EventLog, part: NDArray[np.int8], num_items: int, num_samples: int
+) -> list[dict[str, Any]]:
+    """How well each model foresees the feedback of every test event, beside the mean of all and of each item.
+
+    Returns:  tidy rows: model, feedback, metric, value, low, high; none where no model predicts feedback.
+    """
+    if not rankers:
+        return []
+    trained, rows = part == TRAIN, np.flatnonzero(part == TEST)
+    feedback = {name: log.rows.columns[feedback_column(name)] for name in log.schema.feedback}
+    base_rates = {name: mean_of(column, np.flatnonzero(trained)) for name, column in feedback.items()}
+    counted = {name: FlatColumn(column.values[trained], column.observed[trained]) for name, column in feedback.items()}
+    items = log.rows.item[trained]
+    baselines = {
+        name: Rates.fit(config, log.schema.feedback, items, counted, num_items)
+        for name, config in (("mean", RatesConfig(prior=None)), ("item rates", RatesConfig()))
+    }
+    found = []
+    for name, model in {**rankers, **baselines}.items():
+        predicted = predict_feedback(model, log, rows)
+        found += [{"model": name} | row for row in feedback_figures(log, rows, predicted, base_rates, num_samples)]
+    return found
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from upnext.evaluation.tables import (
     Table,
     costs,
     difference_table,
+    feedback_tables,
     popularity_table,
     segment_tables,
 )
@@ -51,6 +52,9 @@ def _more(report: Report, figures: Figures) -> list[str]:
     if segments:
         blocks.append(f"## Segments, NDCG@{figures.ks[0]}")
         blocks += [block for table in segments for block in _table(table, "###")]
+    foreseen = feedback_tables(report)
+    if foreseen:
+        blocks += ["## Feedback", *(block for table in foreseen for block in _table(table, "###"))]
     popularity = popularity_table(report, figures)
     return blocks + (["## Popularity", *_table(popularity, "###")] if popularity else [])
 

@@ -20,6 +20,7 @@ __all__ = [
     "Table",
     "costs",
     "difference_table",
+    "feedback_tables",
     "label",
     "popularity_table",
     "segment_tables",
@@ -36,6 +37,14 @@ _COSTS = {
     "seconds": "Training, seconds",
     "events_per_s": "Events/s",
     "rank_seconds": "Ranking, seconds",
+}
+_FEEDBACK = {
+    "normalised_entropy": "Normalised entropy",
+    "log_loss": "Log-loss",
+    "auc": "AUC",
+    "user_auc": "AUC within users",
+    "mae": "Absolute error",
+    "calibration": "Predicted / observed",
 }
 _NOTHING = "–"
 _TOO_FEW = "too few users"
@@ -250,3 +259,25 @@ def _number(value: float | None, digits: int) -> str:
 
 def _percent(share: float | None) -> str:
     return _NOTHING if share is None else f"{share:.1%}"
+
+
+def feedback_tables(report: Report) -> list[Table]:
+    """A table per feedback: a line per model, a column per metric that the feedback's kind has."""
+    tables = []
+    for name in dict.fromkeys(row["feedback"] for row in report.feedback):
+        of = {(row["model"], row["metric"]): row for row in report.feedback if row["feedback"] == name}
+        metrics = [metric for metric in _FEEDBACK if any(measured == metric for _, measured in of)]
+        lines = [
+            (model, [_feedback_cell(of.get((model, metric))) for metric in metrics])
+            for model in dict.fromkeys(model for model, _ in of)
+        ]
+        note = "On every event of the test part where it was observed; smaller entropy, log-loss and error are better"
+        tables.append(Table(name, note, "Model", [_FEEDBACK[metric] for metric in metrics], lines))
+    return tables
+
+
+def _feedback_cell(row: dict[str, Any] | None) -> Cell:
+    if row is None or math.isnan(row["value"]):
+        return Cell(_NOTHING)
+    interval = "" if row["low"] == row["high"] else f"[{row['low']:.4f}, {row['high']:.4f}]"
+    return Cell(f"{row['value']:.4f}", interval)

@@ -4,7 +4,7 @@ Shape letters: B rows, C candidates, V items, K feedbacks.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ _LINKS: dict[FeedbackKind, Link] = {"binary": Link.SIGMOID, "fraction": Link.SIG
 class RatesConfig(Config):
     """How items' rates are counted."""
 
-    kind: Literal["rates"] = "rates"
     view: str = ALL
     """The events that are counted."""
     prior: Annotated[float, Field(gt=0)] | None = 20.0

@@ -3,10 +3,15 @@
 Shape letters: B anything before the last dimension, D width, K feedbacks.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from upnext.base.protocols import Link
 
 __all__ = ["FeedbackHead"]
 
@@ -33,3 +38,11 @@ class FeedbackHead(nn.Module):
         hidden = F.gelu(self.prior(prior) + self.context(context) + self.item(item))
         out: Tensor = self.output(torch.cat([hidden, self.left(prior) * self.right(item)], dim=-1))
         return out
+
+    def begin_with(self, means: Sequence[float], links: Sequence[Link]) -> None:
+        """Let every feedback be foreseen as its mean before anything is learnt; NaN changes nothing."""
+        for number, (value, link) in enumerate(zip(means, links, strict=True)):
+            if self.output is not None and not math.isnan(value):
+                mean = torch.tensor(value)
+                bias = mean.clamp(min=1e-4).log() if link is Link.EXP else mean.clamp(1e-4, 1 - 1e-4).logit()
+                self.output.bias.data[number] = bias

@@ -14,10 +14,12 @@ from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.batches import Column, ItemTable
 from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
+from upnext.base.protocols import Ranker
 from upnext.base.schema import context_column
 from upnext.base.views import ALL
 from upnext.evaluation.cases import Cases, find_cases
 from upnext.evaluation.examples import NUM_SHOWN, Names
+from upnext.evaluation.feedback import evaluate_feedback
 from upnext.evaluation.figures import figures
 from upnext.evaluation.insights import Evaluated, find_insights
 from upnext.evaluation.protocol import Protocol, sentences
@@ -108,6 +110,8 @@ def _evaluate(
             head = {"model": name, "history_removed": is_removed}
             rows += [head | row for row in figures(ranking, cases, trained, config.k, config.bootstrap_samples)]
         primary[name] = rankings[0].first(max(config.k[0], NUM_SHOWN))
+    loaded = {name: load_model(model.folder, items) for name, model in models.items()}
+    rankers = {name: model for name, model in loaded.items() if isinstance(model, Ranker)}
     names, kinds = _names(artifact), {name: str(_settings(model)["kind"]) for name, model in models.items()}
     evaluated = Evaluated(histories, part, cases, trained, primary, kinds, names, config.k[0], config.bootstrap_samples)
     rolls = config.history == "rolling"
@@ -122,6 +126,7 @@ def _evaluate(
         curves={name: curve for name, model in models.items() if (curve := _curve(model))},
         models={name: costs[name] | {"config": model.manifest["config"]} for name, model in models.items()},
         insights=find_insights(evaluated, [row for row in rows if row["history_removed"] == removed]),
+        feedback=evaluate_feedback(rankers, log, part, V, config.bootstrap_samples),
         settings={"prepare": artifact.manifest["config"]["config"], "evaluate": config.model_dump(mode="json")},
         made_with=versions(),
     )

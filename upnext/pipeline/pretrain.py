@@ -16,6 +16,7 @@ from upnext.base.batches import Events
 from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
 from upnext.base.schema import feedback_column
+from upnext.base.views import ALL
 from upnext.evaluation.feedback import mean_of
 from upnext.evaluation.validation import Validate, validation_metric
 from upnext.events.log import EventLog
@@ -162,6 +163,7 @@ def _maker(
 
         return make_sasrec
     assert isinstance(config.model, ARGUSConfig)
+    log.in_view(config.tasks.next_item_view or ALL)  # refused before training, not in its first step
     contexts = {
         name: len(Vocabulary.load(folder / f"context.{name}.vocabulary.arrow")) if kind == "categorical" else 0
         for name, kind in log.schema.contexts.items()
@@ -172,6 +174,7 @@ def _maker(
 
     def make_argus(device: torch.device | None) -> ARGUSObjective:
         model = ARGUS(reading, inputs, items if device is None else items.to(device), trained)
+        model.feedback.begin_with([means[name] for name in model.components], list(model.components.values()))
         softmax = make_softmax(config.loss, counts.to(device or "cpu"))
         return ARGUSObjective(model if device is None else model.to(device), softmax, config.tasks, means)
 

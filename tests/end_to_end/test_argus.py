@@ -1,0 +1,66 @@
+"""ARGUS through the command line: trained, evaluated on both tasks, published, and asked."""
+
+import json
+
+import pytest
+
+from tests.end_to_end.test_tiny_project import PROJECT, succeed, upnext, write_log
+from upnext.base.artifacts import Workspace
+
+ARGUS = """
+[pretrain.argus.model]
+kind = "argus"
+width = 8
+layers = 1
+max_length = 10
+embeddings = { kind = "hashed", rows = 64 }
+[pretrain.argus.tasks.feedback]
+played = { weight = 0.5, loss = "squared" }
+[pretrain.argus.training]
+epochs = 3
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    write_log(tmp_path / "log.csv")
+    text = PROJECT.format(folder=tmp_path).replace('retriever = "sasrec"', 'retriever = "argus"')
+    (tmp_path / "project.toml").write_text(text + ARGUS)
+    return tmp_path / "project.toml"
+
+
+@pytest.mark.parametrize("form", ["simplified", "full"])
+def test_from_a_csv_to_recommendations(project, form):
+    succeed("run", project, "--until", "publish", "--set", f'pretrain.argus.model.form="{form}"')
+    workspace = Workspace(project.parent / "work")
+    rows = json.loads((workspace.current("report", "report").folder / "feedback.json").read_text())
+    assert {row["model"] for row in rows} == {"argus", "mean", "item rates"}
+    assert {row["feedback"] for row in rows} == {"played"}
+    assert all(0 <= row["low"] <= row["value"] <= row["high"] for row in rows)
+    assert "## Feedback" in (workspace.current("report", "report").folder / "report.md").read_text()
+    lines = (workspace.current("model-argus", "model").folder / "history.jsonl").read_text().splitlines()
+    history = [json.loads(line) for line in lines]
+    assert history[-1]["next_item_loss"] < history[0]["next_item_loss"]
+    assert {"next_item_loss", "feedback.played_loss"} <= history[0].keys()
+    answer = json.loads(succeed("recommend", project.parent / "work", "-u", "3", "--json"))
+    assert answer["rows"][0]["items"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("pretrain.argus.tasks.feedback.liked.weight=1", "the loss of a feedback 'liked'; the log has ['played']"),
+        (
+            'pretrain.argus.tasks.feedback.played.loss="poisson"',
+            "loss 'poisson' of the fraction 'played'; allowed: bce",
+        ),
+        ("pretrain.sasrec.tasks.next_item=1", "'tasks' has no effect: a sasrec model has one"),
+        ('pretrain.argus.tasks.next_item_view="x"', "no view 'x'"),
+        ("pretrain.argus.model.heads=3", "width 8 is no multiple of heads 3"),
+        ('pretrain.argus.model.size="huge"', "'mini', 'small', 'medium' or 'large'"),
+    ],
+)
+def test_bad_settings_are_explained(project, setting, words):
+    done = upnext("run", project, "--until", "pretrain", "--set", setting)
+    assert done.returncode == 2, done.stderr
+    assert words in " ".join(done.stderr.split())
