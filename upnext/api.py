@@ -67,6 +67,8 @@ class Columns(TypedDict, total=False):
     time_unit: Literal["s", "ms", "us", "iso"]
     request: str
     position: str
+    interaction: str
+    merge: dict[str, Literal["last", "first", "max", "sum"]]
     contexts: list[str] | dict[str, Any]
     feedback: list[str] | dict[str, Any]
 

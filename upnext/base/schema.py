@@ -15,6 +15,7 @@ from upnext.base.views import ALL, Condition
 __all__ = [
     "COLLECTION",
     "GENRES",
+    "INTERACTION_ID",
     "ITEM_ID",
     "POSITION",
     "REQUEST_ID",
@@ -24,6 +25,7 @@ __all__ = [
     "ContextKind",
     "FeatureKind",
     "FeedbackKind",
+    "MergeRule",
     "Schema",
     "context_column",
     "feedback_column",
@@ -33,6 +35,7 @@ USER_ID = "user_id"
 ITEM_ID = "item_id"
 TIME_MS = "time_ms"
 REQUEST_ID = "request_id"
+INTERACTION_ID = "interaction_id"
 POSITION = "position"
 
 TITLE = "title"
@@ -44,6 +47,11 @@ ContextKind = Literal["categorical", "numeric"]
 
 FeedbackKind = Literal["binary", "fraction", "amount"]
 """Feedback is known only after it: 0 or 1; a share in [0, 1]; a non-negative amount."""
+
+
+MergeRule = Literal["last", "first", "max", "sum"]
+"""What the feedback of an event is whose rows say different things of it: the last value that was observed, the first,
+the largest, or all added up."""
 
 FeatureKind = Literal["categorical", "multi", "numeric", "text", "vector"]
 """What a side table says of an item or a user, and holds at any time: one category, several, a number, a text, or a
@@ -73,6 +81,9 @@ class Schema(Config):
     feedback: dict[str, FeedbackKind] = {}
     item_features: dict[str, FeatureKind] = {}
     user_features: dict[str, FeatureKind] = {}
+    merge: dict[str, MergeRule] | None = None
+    """How the feedback of an event is merged from its rows, by name ("last" where a name is missing); None where every
+    row is an event of its own."""
     views: dict[str, str] = {}
     """Named selections of events, such as `watched = "played >= 0.5"`. `all` always exists."""
 
@@ -86,6 +97,12 @@ class Schema(Config):
                     f"the view {view!r} reads {name!r}; the log has the numeric columns {sorted(self._numeric)}"
                 )
         return self
+
+    @property
+    def merge_rules(self) -> dict[str, MergeRule]:
+        """Every feedback and the rule by which it is merged."""
+        given = self.merge or {}
+        return {name: given.get(name, "last") for name in self.feedback}
 
     @property
     def _numeric(self) -> dict[str, str]:

@@ -16,14 +16,23 @@ from numpy.typing import NDArray
 from upnext.base.batches import FlatColumn
 from upnext.base.errors import BadData
 from upnext.base.ids import FIRST, hash_texts
-from upnext.base.schema import ITEM_ID, POSITION, REQUEST_ID, TIME_MS, USER_ID, context_column, feedback_column
+from upnext.base.schema import (
+    INTERACTION_ID,
+    ITEM_ID,
+    POSITION,
+    REQUEST_ID,
+    TIME_MS,
+    USER_ID,
+    context_column,
+    feedback_column,
+)
 from upnext.events.log import LogRows, in_order, user_blocks
 from upnext.events.numbering import Numbering
 from upnext.events.sources.raw import ORDER, RawLog
 
 __all__ = ["Encoded", "encode"]
 
-_CORE = (ORDER, USER_ID, ITEM_ID, TIME_MS, REQUEST_ID, POSITION)
+_CORE = (ORDER, USER_ID, ITEM_ID, TIME_MS, REQUEST_ID, POSITION, INTERACTION_ID)
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,7 @@ class Encoded:
             order=read(ORDER, 0),
             request=read(REQUEST_ID, -1),
             position=read(POSITION, -1),
+            interaction=rows[INTERACTION_ID].copy() if INTERACTION_ID in names else None,
             columns={name: self._column(name, rows[name]) for name in names if name not in _CORE},
         )
 
@@ -129,6 +139,8 @@ def encode(raw: RawLog, path: Path, known: Mapping[str, pl.Series], first: int) 
                 rows[REQUEST_ID] = hash_texts(part[REQUEST_ID].to_arrow())
             if raw.has_positions:
                 rows[POSITION] = part[POSITION].fill_null(-1).to_numpy()
+            if raw.has_interactions:
+                rows[INTERACTION_ID] = hash_texts(part[INTERACTION_ID].to_arrow())
             for name in map(context_column, raw.contexts):
                 rows[name] = numberings[name].number(part[name]) if name in coded else _floats(part[name])
             for name in map(feedback_column, raw.feedback):
@@ -158,6 +170,7 @@ def _row(raw: RawLog) -> np.dtype[Any]:
     fields += [(TIME_MS, np.int64)] if raw.has_times else []
     fields += [(REQUEST_ID, np.int64)] if raw.has_requests else []
     fields += [(POSITION, np.int32)] if raw.has_positions else []
+    fields += [(INTERACTION_ID, np.int64)] if raw.has_interactions else []
     for name, kind in raw.contexts.items():
         fields.append((context_column(name), np.int32 if kind == "categorical" else np.float32))
     fields += [(feedback_column(name), np.float32) for name in raw.feedback]

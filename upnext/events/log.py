@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +18,20 @@ from upnext.base.errors import BadArtifact, BadData
 from upnext.base.files import link_or_copy
 from upnext.base.schema import Schema
 from upnext.base.views import ALL
+from upnext.events.amendments import first_rows, merged
 from upnext.events.segments import write_columns
 from upnext.events.sequences import SideSequence, open_sequences
 
-__all__ = ["EventLog", "LogRows", "in_order", "num_segments", "user_blocks", "write_log"]
+__all__ = ["EventLog", "LogRows", "copy_late", "in_order", "num_segments", "user_blocks", "write_late", "write_log"]
 
 _SEGMENTS = "segments.json"
+_LATE = "late.npy"
 _OBSERVED = ".observed"
 _CORE = ("user", "item", "item_hash", "time_ms", "order", "request", "position")
+_INTERACTION = "interaction"
+
+Amended = Literal["in_time", "fully", "not"]
+"""Which rows tell of an event: those before its part of the split ended, all, or each of its own alone, as logged."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,15 @@ class LogRows:
     request: NDArray[np.int64]
     position: NDArray[np.int64]
     columns: Mapping[str, FlatColumn]
+    interaction: NDArray[np.int64] | None = None
+    """(N,) rows of one user with one number tell of one event, -1 for rows that do not; None in a log without any."""
 
-    def take(self, rows: NDArray[np.int64] | slice) -> "LogRows":
-        """Select rows by index; a slice copies nothing."""
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "LogRows":
+        """Select rows by index or mask; a slice copies nothing."""
         return LogRows(
             **{name: getattr(self, name)[rows] for name in _CORE},
             columns={n: FlatColumn(c.values[rows], c.observed[rows]) for n, c in self.columns.items()},
+            interaction=None if self.interaction is None else self.interaction[rows],
         )
 
     def without_users(self, users: Sequence[int]) -> "LogRows":
@@ -119,6 +128,17 @@ def write_log(
     )
 
 
+def write_late(folder: Path, late: NDArray[np.bool_]) -> None:
+    """Write down which rows of a log, in its order, are left out of the events that they amend."""
+    np.save(folder / _LATE, late)
+
+
+def copy_late(source: Path, target: Path) -> None:
+    """Put what `write_late` wrote into a log of the same rows, if the log has interactions."""
+    if (source / _LATE).is_file():
+        link_or_copy(source / _LATE, target / _LATE)
+
+
 def link_segments(source: Path, target: Path) -> list[str]:
     """Put the segments of one log's folder into another's, under names that count from 0.
 
@@ -140,6 +160,8 @@ def num_segments(folder: Path) -> int:
 def _arrays(rows: LogRows) -> dict[str, NDArray[Any]]:
     """The rows as columns of a segment."""
     arrays = {name: getattr(rows, name) for name in _CORE}
+    if rows.interaction is not None:
+        arrays[_INTERACTION] = rows.interaction
     for name, column in rows.columns.items():
         arrays[name] = column.values
         arrays[name + _OBSERVED] = column.observed.view(np.uint8)
@@ -187,19 +209,23 @@ class EventLog:
         return len(self.rows.user)
 
     @classmethod
-    def open(cls, folder: Path) -> "EventLog":
-        """Open a log. One segment is memory-mapped; several are merged in memory.
+    def open(cls, folder: Path, amended: Amended = "in_time") -> "EventLog":
+        """Open a log. One segment is memory-mapped; several are merged in memory, and so are amendments.
 
+        Args:     amended: how; it changes nothing in a log without interactions. Between "in_time" and "fully" only
+                  feedback differs. "not" gives rows, not events.
         Raises:   BadArtifact: a file is missing or damaged.
         """
         try:
             listing = _listing(folder)
             schema = parse_config(Schema, listing["schema"], str(folder / _SEGMENTS))
             parts = [_read_segment(folder / name) for name in listing["segments"]]
-            if len(parts) == 1:
-                return cls(schema, parts[0], np.load(folder / _offsets_of(listing["segments"][0])), folder)
-            merged = _concatenate(parts).sorted()
-            return cls(schema, merged, np.searchsorted(merged.user, np.arange(listing["num_users"] + 1)), folder)
+            rows = parts[0] if len(parts) == 1 else _concatenate(parts).sorted()
+            if schema.merge is not None and amended != "not":
+                rows = _amend(rows, schema, ~np.load(folder / _LATE) if amended == "in_time" else None)
+            elif len(parts) == 1:
+                return cls(schema, rows, np.load(folder / _offsets_of(listing["segments"][0])), folder)
+            return cls(schema, rows, np.searchsorted(rows.user, np.arange(listing["num_users"] + 1)), folder)
         except (OSError, EOFError, LookupError, TypeError, ValueError) as error:
             raise BadArtifact(f"{folder} holds no whole event log ({error}); run prepare again") from None
 
@@ -282,12 +308,24 @@ def _read_segment(path: Path) -> LogRows:
     columns = {
         name: FlatColumn(read(name), read(name + _OBSERVED).view(np.bool_))
         for name in table.column_names
-        if name not in _CORE and not name.endswith(_OBSERVED)
+        if name not in (*_CORE, _INTERACTION) and not name.endswith(_OBSERVED)
     }
-    return LogRows(**{name: read(name) for name in _CORE}, columns=columns)
+    interaction = read(_INTERACTION) if _INTERACTION in table.column_names else None
+    return LogRows(**{name: read(name) for name in _CORE}, columns=columns, interaction=interaction)
+
+
+def _amend(rows: LogRows, schema: Schema, is_known: NDArray[np.bool_] | None) -> LogRows:
+    """From rows, sorted, to the events that they tell of, by those that are known."""
+    rows = rows if is_known is None else rows.take(is_known)
+    if rows.interaction is None:
+        raise ValueError("a segment has no interactions")
+    first = first_rows(rows.user, rows.interaction)
+    events = rows.take(np.flatnonzero(first == np.arange(len(first))))
+    return replace(events, columns=merged(rows.columns, first, schema.merge_rules))
 
 
 def _concatenate(parts: list[LogRows]) -> LogRows:
+    given = [part.interaction for part in parts if part.interaction is not None]
     return LogRows(
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _CORE},
         columns={
@@ -297,4 +335,5 @@ def _concatenate(parts: list[LogRows]) -> LogRows:
             )
             for name in parts[0].columns
         },
+        interaction=np.concatenate(given) if given else None,
     )

@@ -24,6 +24,7 @@ __all__ = [
     "GlobalTime",
     "LeaveLastOut",
     "Split",
+    "borders_ms",
     "split_log",
     "unuse_straddling",
 ]
@@ -67,7 +68,7 @@ def split_log(split: GlobalTime | LeaveLastOut, log: EventLog, most: int) -> Ite
     if isinstance(split, GlobalTime):
         if not log.schema.has_times:
             raise BadConfig('this log has an order but no times: set prepare.split.kind = "leave_last_out"')
-        end_ms = int(log.rows.time_ms.max()) + 1 if len(log) else 0
+        end_ms = _end_ms(log)
     before, after = np.zeros(4, np.int64), np.zeros(4, np.int64)
     for _, block in log.blocks(most):
         if isinstance(split, GlobalTime):
@@ -105,10 +106,23 @@ def unuse_straddling(part: NDArray[np.int8], group: NDArray[np.int64]) -> NDArra
     return np.where(used & (part < latest[group]), UNUSED, part).astype(np.int8)
 
 
+def borders_ms(split: GlobalTime, log: EventLog) -> tuple[int, int, int]:
+    """When training ends, when validation begins (later, if there is a gap) and when the test begins."""
+    return _borders(split, _end_ms(log))
+
+
+def _end_ms(log: EventLog) -> int:
+    return int(log.rows.time_ms.max()) + 1 if len(log) else 0
+
+
+def _borders(split: GlobalTime, end_ms: int) -> tuple[int, int, int]:
+    test = end_ms - split.test
+    return test - split.validation - split.gap, test - split.validation, test
+
+
 def _global_time(split: GlobalTime, time_ms: NDArray[np.int64], end_ms: int) -> NDArray[np.int8]:
     """Split by time; the test part ends at `end_ms`, just after the log's last event."""
-    test, validation = end_ms - split.test, end_ms - split.test - split.validation
-    train_end = validation - split.gap
+    train_end, validation, test = _borders(split, end_ms)
     return np.select(
         [time_ms >= test, time_ms >= validation, time_ms >= train_end], [TEST, VALIDATION, UNUSED], TRAIN
     ).astype(np.int8)

@@ -135,6 +135,7 @@ def _schema(config: PrepareConfig, raw: RawLog) -> Schema:
             "feedback": raw.feedback,
             "item_features": raw.item_features,
             "user_features": raw.user_features,
+            "merge": raw.merge if raw.has_interactions else None,
             "views": raw.views | config.views,
         },
         "[prepare]",

@@ -37,7 +37,7 @@ def run(config: ReleaseSettings, workspace: Workspace) -> Artifact:
 
 
 def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, Artifact], draft: Draft) -> None:
-    log = EventLog.open(log_artifact.folder / "log")
+    log = EventLog.open(log_artifact.folder / "log", "fully")  # a release has no future that it could see
     check(config, log)
     draft.schema = log.schema.digest()
     draft.metrics["forgotten"] = log_artifact.manifest["config"]["forgotten"]

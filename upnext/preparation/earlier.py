@@ -151,7 +151,7 @@ class Earlier:
 
     @cached_property
     def _log(self) -> EventLog:
-        return EventLog.open(self.folder)
+        return EventLog.open(self.folder, "not")
 
     def fits(self, raw: RawLog) -> bool:
         """Whether new ids are of the type of the old ones, and every item is in an event or in the side table."""

@@ -19,6 +19,7 @@ from upnext.base.errors import BadConfig
 from upnext.base.files import flush
 from upnext.base.ids import ExternalId, stable_hash
 from upnext.base.schema import (
+    INTERACTION_ID,
     ITEM_ID,
     POSITION,
     REQUEST_ID,
@@ -134,7 +135,7 @@ def _row(event: LiveEvent, raw: RawLog, schema: Mapping[str, pl.DataType]) -> li
     if None in ids:
         return None
     values: dict[str, Any] = {USER_ID: ids[0], ITEM_ID: ids[1], TIME_MS: event.time_ms, POSITION: event.position}
-    values[REQUEST_ID] = event.request_id or None
+    values |= {REQUEST_ID: event.request_id or None, INTERACTION_ID: None}
     for name, kind in raw.contexts.items():
         value = event.context.get(name)
         is_right = value is None or isinstance(value, str) == (kind == "categorical")

@@ -6,7 +6,7 @@ import numpy as np
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.files import link_or_copy
-from upnext.events.log import EventLog, write_log
+from upnext.events.log import EventLog, copy_late, write_log
 from upnext.events.memory import rows_at_once
 from upnext.events.split import GlobalTime, LeaveLastOut
 from upnext.features.catalogue import Catalogue
@@ -34,9 +34,10 @@ def compacted(workspace: Workspace, log: Artifact) -> Artifact:
     parents = [*manifest["parents"], log.name]
     with workspace.build("log", recipe, parents) as draft:
         _take(log, draft, [name for name in manifest["files"] if not name.startswith("log/")])
-        events = EventLog.open(log.folder / "log")
+        events = EventLog.open(log.folder / "log", "not")
         blocks = (block.rows for _, block in events.blocks(rows_at_once(None)))
         write_log(draft.folder / "log", blocks, events.schema, events.offsets)
+        copy_late(log.folder / "log", draft.folder / "log")
         copy_sequences(log.folder / "log", draft.folder / "log", set(range(len(events.offsets))))
         draft.schema, draft.stands_for = manifest["schema"], log.identity
         draft.metrics |= manifest["metrics"]
@@ -62,7 +63,7 @@ def log_without(workspace: Workspace, log: Artifact, forgotten: Forgotten) -> Ar
         kept = [name for name in manifest["files"] if name.startswith("context.")]
         _take(log, draft, kept)  # the rest is made anew
         posted.save(draft.folder)
-        events = EventLog.open(log.folder / "log")
+        events = EventLog.open(log.folder / "log", "not")
         dense = [users.dense(user) for user in gone]
         at_once = rows_at_once(None)
         rows = (block.rows.without_users(dense) for _, block in events.blocks(at_once))

@@ -17,10 +17,10 @@ __all__ = [
     "read_context",
     "read_feedback",
     "read_genres",
+    "read_group_ids",
     "read_ids",
     "read_integers",
     "read_numbers",
-    "read_requests",
     "read_untyped",
     "refuse_repeats",
 ]
@@ -53,8 +53,8 @@ def read_ids(column: Column, published: IdType | None = None) -> pl.Series:
     return _integers_if_canonical(values)
 
 
-def read_requests(column: Column) -> pl.Series:
-    """Read request ids: (rows,) String, null where an event belongs to none."""
+def read_group_ids(column: Column) -> pl.Series:
+    """Read ids of requests or interactions: (rows,) String, null where a row belongs to none."""
     values = _ids(column, "integers or text").cast(pl.String)
     return values.set(values == "", None)
 

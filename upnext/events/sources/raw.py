@@ -13,6 +13,7 @@ import polars as pl
 
 from upnext.base.errors import BadData
 from upnext.base.schema import (
+    INTERACTION_ID,
     ITEM_ID,
     POSITION,
     REQUEST_ID,
@@ -21,6 +22,7 @@ from upnext.base.schema import (
     ContextKind,
     FeatureKind,
     FeedbackKind,
+    MergeRule,
     context_column,
     feedback_column,
 )
@@ -37,11 +39,14 @@ class RawLog:
 
     source: Iterable[pl.DataFrame]
     """Parts with one row per interaction, in file order (sort them stably): `user_id` and `item_id` (Int64 or String;
-    where parts differ in it, the whole is text), `time_ms` (Int64, absent without times), `request_id` (String) and
-    `position` (Int32) where the source has them, `context.<name>` (String or Float32), `feedback.<name>` (Float32).
-    Null means not observed. A part whose rows are of no file says their `order` (Int64) itself."""
+    where parts differ in it, the whole is text), `time_ms` (Int64, absent without times), `request_id` (String),
+    `position` (Int32) and `interaction_id` (String) where the source has them, `context.<name>` (String or Float32) and
+    `feedback.<name>` (Float32). Null means not observed. A part whose rows are of no file says their
+    `order` (Int64) itself."""
     contexts: dict[str, ContextKind] = field(default_factory=dict)
     feedback: dict[str, FeedbackKind] = field(default_factory=dict)
+    merge: dict[str, MergeRule] = field(default_factory=dict)
+    """How feedback is merged where rows have an interaction in common; "last" where a name is missing."""
     items: pl.DataFrame | None = None
     """`item_id` (Int64 or String, unique; it can be cast to the type of the events'); `title` (String), `genres`
     (List[String], never null) and `collection` (String) where the source has them; then any other columns."""
@@ -80,7 +85,13 @@ class RawLog:
         schema = dict(part.schema)
         ids = [schema.pop(USER_ID), schema.pop(ITEM_ID)]
         expected: dict[str, pl.DataType | type[pl.DataType]] = {}
-        expected |= {ORDER: pl.Int64, TIME_MS: pl.Int64, REQUEST_ID: pl.String, POSITION: pl.Int32}
+        expected |= {
+            ORDER: pl.Int64,
+            TIME_MS: pl.Int64,
+            REQUEST_ID: pl.String,
+            POSITION: pl.Int32,
+            INTERACTION_ID: pl.String,
+        }
         kinds = self.contexts.items()
         expected |= {context_column(name): pl.String if kind == "categorical" else pl.Float32 for name, kind in kinds}
         expected |= {feedback_column(name): pl.Float32 for name in self.feedback}
@@ -102,6 +113,11 @@ class RawLog:
     def has_positions(self) -> bool:
         """True where the source says at which place an item was shown."""
         return POSITION in self._first.columns
+
+    @property
+    def has_interactions(self) -> bool:
+        """True where the source says which rows tell of one event."""
+        return INTERACTION_ID in self._first.columns
 
 
 def _is_feature(dtype: pl.DataType, kind: FeatureKind) -> bool:

@@ -20,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 
 from upnext.base.configuration import Config
 from upnext.base.schema import (
+    INTERACTION_ID,
     ITEM_ID,
     POSITION,
     REQUEST_ID,
@@ -27,10 +28,11 @@ from upnext.base.schema import (
     USER_ID,
     ContextKind,
     FeedbackKind,
+    MergeRule,
     context_column,
     feedback_column,
 )
-from upnext.events.sources.columns import SideIds, read_context, read_feedback, read_ids, read_integers, read_requests
+from upnext.events.sources.columns import SideIds, read_context, read_feedback, read_group_ids, read_ids, read_integers
 from upnext.events.sources.formats import Format, read_parts
 from upnext.events.sources.frames import Frames
 from upnext.events.sources.raw import Column, Origin, RawLog
@@ -84,10 +86,16 @@ class TableSource(Config):
     """The column that says which rows were shown together; empty where a row belongs to none."""
     position: str | None = None
     """The column of places within a request, from 0."""
+    interaction: str | None = None
+    """The column that says which rows of a user tell of one event, as a play and the like that follows it; empty where
+    a row belongs to none. The event stands where its first row stands."""
     contexts: dict[str, ContextColumn] = Field(default_factory=dict)
     """name = "kind", name = { column, kind }, or a list of names, all categorical."""
     feedback: dict[str, FeedbackColumn] = Field(default_factory=dict)
     """name = "kind", name = { column, kind }, or a list of names, all binary."""
+    merge: dict[str, MergeRule] = Field(default_factory=dict)
+    """How the feedback of an event is merged from its rows, where it was observed: by name "last" (else it is that),
+    "first", "max" or, for an amount, "sum"."""
     items: ItemTable | None = None
     """A side table of items."""
     users: UserTable | None = None
@@ -114,6 +122,7 @@ class TableSource(Config):
         for name in self.sequences:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
                 raise ValueError(f"{name!r} cannot be a sequence's name; use small letters, digits and underscores")
+        self._check_merge()
         taken: dict[str, str] = {}
         for role, column in self.columns:
             if column in taken:
@@ -123,11 +132,23 @@ class TableSource(Config):
             taken[column] = role
         return self
 
+    def _check_merge(self) -> None:
+        if self.merge and self.interaction is None:
+            raise ValueError("merge has no effect without interaction; name the interaction column")
+        for name, rule in self.merge.items():
+            if name not in self.feedback:
+                raise ValueError(f"merge names {name!r}; the feedback here is {sorted(self.feedback)}")
+            if rule == "sum" and self.feedback[name].kind != "amount":
+                raise ValueError(
+                    f'merge.{name} = "sum", but {name!r} is a {self.feedback[name].kind}, which a sum may exceed; use'
+                    ' "max", "last" or "first"'
+                )
+
     @property
     def columns(self) -> list[tuple[str, str]]:
         """Every (role, column) that is read from the event files."""
         single = {"user": self.user, "item": self.item, "time": self.time}
-        single |= {"request": self.request, "position": self.position}
+        single |= {"request": self.request, "position": self.position, "interaction": self.interaction}
         named = [(role, column) for role, column in single.items() if column is not None]
         named += [(f"contexts.{name}", context.column) for name, context in self.contexts.items()]
         return named + [(f"feedback.{name}", feedback.column) for name, feedback in self.feedback.items()]
@@ -149,6 +170,7 @@ def read(config: TableSource, frames: Frames | None = None, rows: int | None = N
         (_events(config, frame, origin, users, items) for frame, origin in parts),
         contexts={name: context.kind for name, context in config.contexts.items()},
         feedback={name: feedback.kind for name, feedback in config.feedback.items()},
+        merge=config.merge,
         items=item_table,
         users=user_table,
         item_features={} if config.items is None else config.items.kinds,
@@ -168,10 +190,12 @@ def _events(
     if config.time is not None:
         events[TIME_MS] = read_times(Column(frame[config.time], origin), config.time_unit)
     if config.request is not None:
-        events[REQUEST_ID] = read_requests(Column(frame[config.request], origin))
+        events[REQUEST_ID] = read_group_ids(Column(frame[config.request], origin))
     if config.position is not None:
         places = read_integers(Column(frame[config.position], origin), 0, _LARGEST_POSITION)
         events[POSITION] = places.cast(pl.Int32)
+    if config.interaction is not None:
+        events[INTERACTION_ID] = read_group_ids(Column(frame[config.interaction], origin))
     for name, context in config.contexts.items():
         events[context_column(name)] = read_context(Column(frame[context.column], origin), context.kind)
     for name, feedback in config.feedback.items():
