@@ -210,7 +210,8 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if get_origin(annotation) is list:
         return f"list of {_plural(_words(get_args(annotation)[0]))}"
     if get_origin(annotation) is dict:
-        return f"table of {_plural(_words(get_args(annotation)[1]))}"
+        inside = get_args(annotation)[1]
+        return f"table of {_words(inside) if get_origin(inside) is Literal else _plural(_words(inside))}"
     plain = {str: "text", int: "integer", float: "number", bool: "`true` or `false`", Path: "path", date: "date"}
     return plain[annotation]
 

@@ -15,12 +15,18 @@ from hypothesis import strategies as st
 import upnext
 from tests.preparation.logs import DAY, HEADER, START, config_of, meaning, prepared, segments
 from upnext.base.artifacts import Artifact, Workspace
+from upnext.base.configuration import parse_config
 from upnext.base.errors import BadConfig, BadData
 from upnext.events.log import EventLog
 from upnext.features.vocabulary import Vocabulary
+from upnext.pipeline import pretrain, publish
 from upnext.pipeline.prepare import PrepareConfig
+from upnext.pipeline.pretrain import PretrainConfig
+from upnext.pipeline.publish import ReleaseSettings
 from upnext.preparation.forgotten import Forgotten
 from upnext.preparation.rewritten import compacted, log_without
+from upnext.serving.histories import Histories
+from upnext.serving.release import Release
 
 MERGE = {"played": "max"}
 
@@ -218,3 +224,15 @@ def test_integers_tell_of_one_event_from_the_python_face(tmp_path: Path) -> None
     fully, in_time = (EventLog.open(log.artifact.folder / "log", how).rows for how in ("fully", "in_time"))
     assert fully.columns["feedback.seconds"].values.tolist() == [15, 1, 1, 1]
     assert in_time.columns["feedback.seconds"].values.tolist() == [10, 1, 1, 1]  # it came after the tested event
+
+
+def test_a_release_knows_all_that_was_said(tmp_path: Path, grown: Artifact) -> None:
+    """Also what came after training had ended, and what models must not see."""
+    work = Workspace(tmp_path / "work")
+    pretrain.run(parse_config(PretrainConfig, {"model": {"kind": "popular"}}, "test"), work, "popular")
+    release = Release.load(publish.run(ReleaseSettings(retriever="popular"), work).folder)
+    [(events, _)] = Histories(release, None).read(["ann"])
+    release.histories.close()
+    assert events.columns["feedback.played"].values.tolist() == [0.5, 1, np.float32(0.4)]
+    assert events.columns["feedback.like"].observed.tolist() == [True, True, True]
+    assert events.views["watched"].tolist() == [True, True, False]
