@@ -4,8 +4,8 @@ A row is *late* if a border of the split lies between it and the event that it a
 events that are trained and evaluated: so no training event carries anything that was observed after training ended,
 and no validation event what was observed in the test part. Only `publish`, which has no future, reads them.
 
-Within a part an event carries its amendments from its own time on, and so a history that ends between the two knows
-them too early; the audit counts these events.
+Within a part an event carries its amendments from the time of its first row on, and so a history that ends between the
+two knows them too early; the audit counts these events.
 """
 
 import numpy as np
