@@ -151,7 +151,11 @@ def test_a_wrong_value_is_named_with_its_table_and_row():
     ("columns", "more", "message"),
     [
         ({"user": "user"}, {}, "the key 'item' is missing"),
-        (COLUMNS | {"itme": "item"}, {}, "unknown key 'itme'; allowed here: contexts, feedback, item, position"),
+        (
+            COLUMNS | {"itme": "item"},
+            {},
+            "unknown key 'itme'; allowed here: contexts, feedback, interaction, item, merge, position",
+        ),
         (COLUMNS | {"path": "x"}, {}, "unknown key 'path'"),
         (COLUMNS | {"time_unit": "h"}, {}, "time_unit: Input should be 's', 'ms', 'us' or 'iso' (found 'h')"),
         (COLUMNS | {"position": "user"}, {}, "column 'user' is used for both user and position"),
