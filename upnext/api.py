@@ -306,7 +306,7 @@ class Estimator:
 class SASRec(Estimator):
     """A causal transformer over item histories that predicts the next item.
 
-    Args:     view, width, layers, heads, max_length, dropout: the keys of `[pretrain.NAME.model]`.
+    Args:     view, width, layers, heads, feed_forward, max_length, dropout: the keys of `[pretrain.NAME.model]`.
               training: the keys of `[pretrain.NAME.training]`, such as `{"epochs": 5, "seed": 1}`.
               loss: the keys of `[pretrain.NAME.loss]`, such as `{"kind": "sampled", "num_drawn": 4096}`.
               validation_cases: how many validation cases early stopping looks at.
@@ -322,6 +322,7 @@ class SASRec(Estimator):
         width: int = 64,
         layers: int = 2,
         heads: int = 1,
+        feed_forward: int = 4,
         max_length: int = 100,
         dropout: float = 0.2,
         training: Settings | TrainingConfig | None = None,
@@ -330,7 +331,7 @@ class SASRec(Estimator):
         publish: Settings | None = None,
     ) -> None:
         keys = {"view": view, "width": width, "layers": layers, "heads": heads}
-        keys |= {"max_length": max_length, "dropout": dropout}
+        keys |= {"feed_forward": feed_forward, "max_length": max_length, "dropout": dropout}
         model = parse_config(SASRecConfig, keys, "SASRec")
         schedule = _parsed(TrainingConfig, training, "SASRec, training")
         rest = {"training": schedule, "validation_cases": validation_cases}
