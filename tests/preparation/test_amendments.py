@@ -108,6 +108,17 @@ def test_a_new_file_amends_events_of_an_old_segment(tmp_path: Path, grown: Artif
     assert ("bob", "c", 0.1, 1.0) in feedback(third)
 
 
+def test_a_new_file_comes_after_the_amendments_of_old_ones(tmp_path: Path) -> None:
+    """At one instant the order of the rows decides what was said last, also where the old rows are no events."""
+    amending = [("ann", "a", 2 * DAY, None, like, "i1") for like in (0, 0, 0)]
+    write(tmp_path, "1.csv", [*OLD, *amending])
+    prepared(config(tmp_path), tmp_path / "work")
+    write(tmp_path, "2.csv", [("ann", "a", 2 * DAY, None, 1, "i1")])
+    log = prepared(config(tmp_path), tmp_path / "work")
+    assert len(segments(log)) == 2
+    assert ("ann", "a", 0.5, 1.0) in feedback(log)
+
+
 def test_the_audit_counts_amendments(grown: Artifact) -> None:
     [finding] = [row for row in json.loads((grown.folder / "audit.json").read_text()) if row["check"] == "amendments"]
     assert (finding["level"], finding["count"]) == ("note", 3)
