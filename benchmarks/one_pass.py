@@ -91,7 +91,8 @@ def points() -> list[tuple[int, int, str]]:
 def make_model(layers: int, width: int) -> TwoTowers:
     """A two-tower model over ids, one context and two kinds of feedback."""
     torch.manual_seed(0)
-    encoder = {"width": width, "layers": layers, "heads": max(1, width // 64), "max_length": 513, "dropout": 0.0}
+    size = {"width": width, "layers": layers, "heads": max(1, width // 64), "max_length": 512, "dropout": 0.0}
+    encoder = size | {"embeddings": {"kind": "hashed", "sparse": True}}
     config = parse_config(TwoTowersConfig, {"encoder": encoder}, "benchmark")
     inputs = Inputs(has_times=True, contexts={"surface": 6}, feedback=FEEDBACK, item_features={})
     items = ItemTable(torch.arange(NUM_ITEMS), torch.randint(1, 2**62, (NUM_ITEMS,)))

@@ -152,12 +152,13 @@ def as_rows(arguments: argparse.Namespace, trainers: list[Trainer], load: float)
             1e6 * epoch["seconds"] / epoch["targets"] for epoch in trainer.epochs
         ]
     ours = trainers[0].name
+    suffix = f" (upnext with {' '.join(arguments.set)})" if arguments.set else ""
     for trainer in trainers[1:]:
         for metric in ("seconds", "cpu_seconds", "seconds_per_million_targets", "peak_gb"):
             pairs = zip(figures[trainer.name, metric], figures[ours, metric], strict=True)
             figures[trainer.name, f"{metric}_over_upnext"] = [theirs / our for theirs, our in pairs]
     return [
-        known | {"variant": variant, "metric": metric} | _spread(values)
+        known | {"variant": variant + suffix, "metric": metric} | _spread(values)
         for (variant, metric), values in figures.items()
     ]
 

@@ -334,8 +334,7 @@ class SASRec(Estimator):
         keys |= {"feed_forward": feed_forward, "max_length": max_length, "dropout": dropout}
         model = parse_config(SASRecConfig, keys, "SASRec")
         schedule = _parsed(TrainingConfig, training, "SASRec, training")
-        rest = {"training": schedule, "validation_cases": validation_cases}
-        rest |= {} if loss is None else {"loss": dict(loss)}
+        rest = {"training": schedule, "validation_cases": validation_cases} | ({"loss": dict(loss)} if loss else {})
         super().__init__(parse_config(PretrainConfig, {"model": model} | rest, "SASRec"), publish)
 
 

@@ -15,10 +15,10 @@ from upnext.base.configuration import parse_config
 from upnext.base.ids import item_hash
 from upnext.base.protocols import Link
 from upnext.evaluation.feedback import expectation, feedback_figures, mean_of, pair_figures, predict_feedback
+from upnext.evaluation.rates import Rates, RatesConfig
 from upnext.events.impressions import pairs_within
 from upnext.events.log import EventLog
 from upnext.models.argus import ARGUS, ARGUSConfig
-from upnext.models.rates import Rates, RatesConfig
 from upnext.nn.encoders import Inputs
 
 

@@ -16,12 +16,12 @@ from upnext.base.batches import Candidates, FlatColumn, Request
 from upnext.base.protocols import Link, Ranker
 from upnext.base.schema import context_column, feedback_column
 from upnext.evaluation.ranking import contexts_of
+from upnext.evaluation.rates import Rates, RatesConfig
 from upnext.events.impressions import Pairs
 from upnext.events.log import EventLog
 from upnext.events.split import TEST, TRAIN
 from upnext.metrics.classification import auc, log_loss, normalised_entropy, pair_accuracy, per_user_auc
 from upnext.metrics.intervals import Interval, bootstrap_over_users
-from upnext.models.rates import Rates, RatesConfig
 
 __all__ = ["evaluate_feedback", "expectation", "feedback_figures", "mean_of", "pair_figures", "predict_feedback"]
 
