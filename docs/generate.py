@@ -414,9 +414,14 @@ class Group:
         keys = ("command", "commit", "machine", "seeds")
         ways = dict.fromkeys(tuple(row.get(key) for key in keys) for row in self.rows)
         return [
-            f"* `{command}`\n  (commit {commit or 'unknown'}, {machine}, {seeds} seed{'' if seeds == 1 else 's'})"
+            f"* `{_wrapped(command)}`\n  (commit {commit or 'unknown'}, {machine}, {seeds} seed{'' if seeds == 1 else 's'})"
             for command, commit, machine, seeds in ways
         ]
+
+
+def _wrapped(command: str) -> str:
+    """A command in lines of a readable width; a code span may go over several."""
+    return "\n  ".join(textwrap.wrap(command, 110, break_long_words=False, break_on_hyphens=False))
 
 
 def groups(rows: Iterable[Row]) -> list[Group]:
@@ -456,7 +461,11 @@ def results_page(rows: list[Row]) -> str:
         cells = [(r["benchmark"], r["dataset"], r["model"], r["variant"], r["metric"], _figure(r)) for r in others]
         lines += _table(["Benchmark", "Data set", "Model", "Variant", "Metric", "Value"], cells)
         ways = dict.fromkeys((r["command"], r["commit"], r["machine"]) for r in others)
-        lines += ["", *(f"* `{command}`\n  (commit {commit}, {machine})" for command, commit, machine in ways), ""]
+        lines += [
+            "",
+            *(f"* `{_wrapped(command)}`\n  (commit {commit}, {machine})" for command, commit, machine in ways),
+            "",
+        ]
     return "\n".join(lines)
 
 
