@@ -414,7 +414,8 @@ class Group:
         keys = ("command", "commit", "machine", "seeds")
         ways = dict.fromkeys(tuple(row.get(key) for key in keys) for row in self.rows)
         return [
-            f"* `{_wrapped(command)}`\n  (commit {commit or 'unknown'}, {machine}, {seeds} seed{'' if seeds == 1 else 's'})"
+            f"* `{_wrapped(command)}`\n"
+            f"  (commit {commit or 'unknown'}, {machine}, {seeds} seed{'' if seeds == 1 else 's'})"
             for command, commit, machine, seeds in ways
         ]
 
