@@ -61,9 +61,11 @@ def _settled(page: Page) -> float:
         next();
     })"""
     place = -1.0
-    while (now := float(page.evaluate(later))) != place:
+    for _ in range(100):
+        if (now := float(page.evaluate(later))) == place:
+            return place
         place = now
-    return place
+    raise AssertionError(f"the page still moves, by now at {place}")
 
 
 def test_an_action_keeps_the_place_and_the_focus(page: Page, serve: Serve, tiny: Published) -> None:

@@ -46,6 +46,13 @@ def test_from_a_csv_to_recommendations(project, form):
     assert answer["rows"][0]["items"]
 
 
+@pytest.mark.parametrize("embeddings", ['{kind="hashed",rows=64,sparse=true}', '{kind="plain"}'])
+def test_every_kind_of_embedding_is_trained_and_served(project, embeddings):
+    succeed("run", project, "--until", "publish", "--set", f"pretrain.argus.model.embeddings={embeddings}")
+    answer = json.loads(succeed("recommend", project.parent / "work", "-u", "3", "--json"))
+    assert answer["rows"][0]["items"]
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [

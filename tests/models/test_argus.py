@@ -146,8 +146,8 @@ def test_the_past_is_seen(model, what):
     changed = _change(history, 1, what)
     (queries, logits), (queries2, logits2) = outputs(model, batch_of(history)), outputs(model, batch_of(changed))
     for later in (2, 3):
-        assert not torch.allclose(queries[later], queries2[later], atol=1e-4)
-        assert not torch.allclose(logits[later], logits2[later], atol=1e-4)
+        assert not torch.allclose(queries[later], queries2[later], rtol=0, atol=2e-6)
+        assert not torch.allclose(logits[later], logits2[later], rtol=0, atol=2e-6)
     if what == "context":
         assert not torch.allclose(queries[1], queries2[1], atol=1e-4)
     if what != "feedback":

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from upnext.base.batches import Candidates, ItemTable, Request, SequenceBatch, State
+from upnext.base.schema import FeedbackKind
 from upnext.base.selection import Parts
 
-__all__ = ["Index", "Link", "Model", "Objective", "Ranker", "Retriever", "Store", "VectorRetriever"]
+__all__ = ["LINKS", "Index", "Link", "Model", "Objective", "Ranker", "Retriever", "Store", "VectorRetriever"]
 
 
 @runtime_checkable
@@ -82,6 +83,10 @@ class Link(Enum):
     IDENTITY = "identity"
     EXP = "exp"
     ORDER_ONLY = "order_only"
+
+
+LINKS: Mapping[FeedbackKind, Link] = {"binary": Link.SIGMOID, "fraction": Link.SIGMOID, "amount": Link.EXP}
+"""The link of what predicts a feedback, by its kind."""
 
 
 @runtime_checkable

@@ -15,13 +15,11 @@ from torch import Tensor
 
 from upnext.base.batches import Candidates, FlatColumn, Request, SequenceBatch, State
 from upnext.base.configuration import Config
-from upnext.base.protocols import Link
+from upnext.base.protocols import LINKS, Link
 from upnext.base.schema import FeedbackKind
 from upnext.base.views import ALL
 
 __all__ = ["Rates", "RatesConfig"]
-
-_LINKS: dict[FeedbackKind, Link] = {"binary": Link.SIGMOID, "fraction": Link.SIGMOID, "amount": Link.EXP}
 
 
 class RatesConfig(Config):
@@ -76,7 +74,7 @@ class Rates:
     @property
     def components(self) -> Mapping[str, Link]:
         """Each feedback, with the link of its output."""
-        return {name: _LINKS[kind] for name, kind in self.feedback.items()}
+        return {name: LINKS[kind] for name, kind in self.feedback.items()}
 
     def encode(self, histories: SequenceBatch) -> State:
         """Nothing to remember."""

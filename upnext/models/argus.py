@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from upnext.base.batches import Candidates, ItemTable, Layout, Request, SequenceBatch, State
 from upnext.base.configuration import Config
 from upnext.base.ids import FIRST, UNKNOWN
-from upnext.base.protocols import Link
+from upnext.base.protocols import LINKS, Link
 from upnext.base.views import ALL
 from upnext.models.top_k import top_k_of_scores
 from upnext.nn.attention import KeyValueCache
@@ -31,7 +31,7 @@ __all__ = ["ARGUS", "SIZES", "ARGUSConfig"]
 SIZES = {"mini": (4, 256), "small": (6, 512), "medium": (10, 1024), "large": (20, 2048)}
 """Layers and width of the source's models."""
 
-_CONTEXT, _ITEM, _FEEDBACK = 0, 1, 2
+_CONTEXT, _ITEM = 0, 1  # the third kind of token, feedback, is never asked about
 
 
 class ARGUSConfig(Config):
@@ -143,7 +143,7 @@ class ARGUS(nn.Module):
     @property
     def components(self) -> Mapping[str, Link]:
         """Each feedback, with the link of its logit."""
-        return {name: _LINKS[kind] for name, kind in self.inputs.feedback.items()}
+        return {name: LINKS[kind] for name, kind in self.inputs.feedback.items()}
 
     def train(self, mode: bool = True) -> "ARGUS":
         """Switch between training and evaluation; item vectors are computed anew after training."""
@@ -372,9 +372,6 @@ class ARGUS(nn.Module):
         model = cls(config, inputs, items, tensors["trained"])
         model.load_state_dict(tensors)
         return model.eval()
-
-
-_LINKS = {"binary": Link.SIGMOID, "fraction": Link.SIGMOID, "amount": Link.EXP}
 
 
 def _known_values(inputs: Inputs, items: ItemTable) -> dict[str, Tensor]:

@@ -5,13 +5,12 @@ float. Shape letters: N things, M values of a thing, R rows, E width, K hashes.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from upnext.base.configuration import Config
 from upnext.base.ids import stable_hash
@@ -54,8 +53,8 @@ class HashedEmbeddings(nn.Module):
     def __init__(self, config: HashedConfig, width: int) -> None:
         super().__init__()
         self.config = config
-        self.weight = nn.Parameter(torch.empty(config.rows, width))
-        nn.init.trunc_normal_(self.weight, std=_STD / config.hashes**0.5)
+        self.table = nn.EmbeddingBag(config.rows, width, mode="sum", sparse=config.sparse)
+        nn.init.trunc_normal_(self.table.weight, std=_STD / config.hashes**0.5)
 
     def rows(self, feature: str, values: Int[Tensor, "*N"]) -> Int[Tensor, "*N K"]:
         """The K rows that each value of a feature reads."""
@@ -71,9 +70,7 @@ class HashedEmbeddings(nn.Module):
         weights = None if observed is None else _shares(observed).repeat_interleave(K, dim=1)
         if weights is None and values.shape[1] > 1:
             weights = torch.full(rows.shape, 1 / values.shape[1], device=rows.device)
-        out: Tensor = F.embedding_bag(
-            rows, self.weight, mode="sum", per_sample_weights=weights, sparse=self.config.sparse
-        )
+        out: Tensor = self.table(rows, per_sample_weights=weights)
         return out
 
 
@@ -85,17 +82,28 @@ class PlainEmbeddings(nn.Module):
 
     def __init__(self, known: Mapping[str, Int[Tensor, " n"]], width: int) -> None:
         super().__init__()
-        self.tables = nn.ParameterDict()
+        self.width = width
+        self.tables = nn.ModuleDict()
         for feature, values in known.items():
-            distinct = torch.unique(values)
-            self.register_buffer(f"known_{feature}", distinct)
-            table = torch.empty(len(distinct) + 1, width)
-            nn.init.trunc_normal_(table, std=_STD)
-            self.tables[feature] = nn.Parameter(table)
+            self._know(feature, torch.unique(values))
+
+    def _know(self, feature: str, distinct: Int[Tensor, " n"]) -> None:
+        """Begin a table for values in rising order."""
+        self.register_buffer(f"known_{feature}", distinct)
+        table = nn.EmbeddingBag(len(distinct) + 1, self.width, mode="sum")
+        nn.init.trunc_normal_(table.weight, std=_STD)
+        self.tables[feature] = table
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """Take the values that were known when the model was made, whatever the catalogue holds by now."""
+        for feature in self.tables:
+            if (known := state_dict.get(f"{prefix}known_{feature}")) is not None:
+                self._know(feature, torch.empty_like(known))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def rows(self, feature: str, values: Int[Tensor, "*N"]) -> Int[Tensor, "*N"]:
         """The row of each value: 1 + its place among the known ones, 0 for an unknown one."""
-        known: Tensor = getattr(self, f"known_{feature}")
+        known = self.get_buffer(f"known_{feature}")
         if not len(known):
             return torch.zeros_like(values)
         place = torch.searchsorted(known, values).clamp(max=len(known) - 1)
@@ -106,9 +114,7 @@ class PlainEmbeddings(nn.Module):
     ) -> Float[Tensor, "N E"]:
         """The mean over a thing's observed values; zeros where none is observed."""
         weights = _shares(torch.ones_like(values, dtype=torch.bool) if observed is None else observed)
-        out: Tensor = F.embedding_bag(
-            self.rows(feature, values), self.tables[feature], mode="sum", per_sample_weights=weights
-        )
+        out: Tensor = self.tables[feature](self.rows(feature, values), per_sample_weights=weights)
         return out
 
 

@@ -18,7 +18,7 @@ from upnext.losses.pointwise import (
     weighted_logistic_loss,
 )
 from upnext.models.argus import ARGUS
-from upnext.objectives.softmax import CatalogueSoftmax
+from upnext.objectives.softmax import CatalogueSoftmax, trained_rows
 
 __all__ = ["ARGUSObjective", "FeedbackLoss", "TaskConfig"]
 
@@ -74,9 +74,7 @@ class ARGUSObjective(nn.Module):
             if asked.weight > 0:
                 self.losses[name] = asked.loss or _ALLOWED[kind][0], asked.weight
         self.scales = {name: torch.tensor(max(mean, 1e-6)) for name, mean in means.items()}
-        self.trained_items = model.trained.nonzero().squeeze(1)
-        self.row_of_item = torch.zeros_like(model.trained, dtype=torch.int64)
-        self.row_of_item[self.trained_items] = torch.arange(len(self.trained_items), device=model.trained.device)
+        self.trained_items, self.row_of_item = trained_rows(model.trained)
 
     def num_activations(self, tokens: int) -> int:
         """How many float32 numbers a step of T tokens holds: the model's, the softmax's and the item tower's."""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from upnext.base.batches import SequenceBatch
 from upnext.base.views import TARGET
 from upnext.models.sasrec import SASRec
-from upnext.objectives.softmax import CatalogueSoftmax, FullSoftmax, FullSoftmaxConfig
+from upnext.objectives.softmax import CatalogueSoftmax, FullSoftmax, FullSoftmaxConfig, trained_rows
 
 __all__ = ["NextItemPrediction"]
 
@@ -26,9 +26,7 @@ class NextItemPrediction(nn.Module):
     def __init__(self, model: SASRec, softmax: CatalogueSoftmax | None = None) -> None:
         super().__init__()
         self.model = model
-        self.trained_items = model.trained.nonzero().squeeze(1)
-        self.row_of_item = torch.zeros(len(model.trained), dtype=torch.int64, device=model.trained.device)
-        self.row_of_item[self.trained_items] = torch.arange(len(self.trained_items), device=model.trained.device)
+        self.trained_items, self.row_of_item = trained_rows(model.trained)
         self.softmax = softmax or FullSoftmax(FullSoftmaxConfig(), len(self.trained_items))
 
     def num_activations(self, tokens: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -26,10 +26,19 @@ __all__ = [
     "SampledSoftmax",
     "SampledSoftmaxConfig",
     "make_softmax",
+    "trained_rows",
 ]
 
 Vectors = Callable[[Tensor], Tensor]
 """Item vectors (n, D) of rows (n,) of the trained catalogue."""
+
+
+def trained_rows(trained: Bool[Tensor, " V"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " V"]]:
+    """The trained items in the order of their dense ids, and the row of each item among them, 0 for the others."""
+    items = trained.nonzero().squeeze(1)
+    row_of_item = torch.zeros_like(trained, dtype=torch.int64)
+    row_of_item[items] = torch.arange(len(items), device=trained.device)
+    return items, row_of_item
 
 
 class FullSoftmaxConfig(Config):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
-from upnext.base.batches import Column, ItemTable
+from upnext.base.batches import Column
 from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
 from upnext.base.protocols import Ranker
@@ -31,7 +31,7 @@ from upnext.events.split import TEST, TRAIN
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
-from upnext.models.build import load_model
+from upnext.models.build import AnyModel, load_model
 from upnext.models.popularity import RecentlyPopular
 from upnext.simulation.oracle import Oracle
 
@@ -96,7 +96,8 @@ def _evaluate(
     trained = np.bincount(histories.events.item[part[histories.rows] == TRAIN], minlength=V)
 
     known, items = People.load(artifact.folder).features.columns, Catalogue.load(artifact.folder).items
-    subjects = {name: _model_scores(model, log, cases, items, known) for name, model in models.items()}
+    loaded = {name: load_model(model.folder, items) for name, model in models.items()}
+    subjects = {name: _model_scores(model, log, cases, len(items), known) for name, model in loaded.items()}
     if simulation:
         subjects["oracle"] = _oracle_scores(simulation[0], artifact, log, cases, V), 1
     rows: list[dict[str, Any]] = []
@@ -110,7 +111,6 @@ def _evaluate(
             head = {"model": name, "history_removed": is_removed}
             rows += [head | row for row in figures(ranking, cases, trained, config.k, config.bootstrap_samples)]
         primary[name] = rankings[0].first(max(config.k[0], NUM_SHOWN))
-    loaded = {name: load_model(model.folder, items) for name, model in models.items()}
     rankers = {name: model for name, model in loaded.items() if isinstance(model, Ranker)}
     names, kinds = _names(artifact), {name: str(_settings(model)["kind"]) for name, model in models.items()}
     evaluated = Evaluated(histories, part, cases, trained, primary, kinds, names, config.k[0], config.bootstrap_samples)
@@ -156,14 +156,13 @@ def _say(vocabulary: Vocabulary) -> Callable[[int], str]:
 
 
 def _model_scores(
-    artifact: Artifact, log: EventLog, cases: Cases, items: ItemTable, user_features: Mapping[str, Column]
+    model: AnyModel, log: EventLog, cases: Cases, num_items: int, user_features: Mapping[str, Column]
 ) -> tuple[Scores, int]:
     """A model's scores, and the longest history it reads."""
-    model = load_model(artifact.folder, items)
     if isinstance(model, RecentlyPopular):  # it follows the whole stream, and counts what lies before each request
         _, events = log.in_view(model.view)
-        model = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(len(items), np.int64))
-    scores = retriever_scores(model, log, cases, len(items), user_features=user_features)
+        model = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))
+    scores = retriever_scores(model, log, cases, num_items, user_features=user_features)
     return scores, max(1, model.max_length)
 
 

@@ -56,7 +56,8 @@ def need_of(model: nn.Module, activations: int, num_events: int) -> Need:
 
     Args:     num_events: events of the log that are held in memory besides: five columns and their rows.
     """
-    tables = [module.weight for module in model.modules() if isinstance(module, nn.Embedding) and module.sparse]
+    kinds = nn.Embedding | nn.EmbeddingBag
+    tables = [module.weight for module in model.modules() if isinstance(module, kinds) and module.sparse]
     return Need(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         activations=activations,

@@ -16,7 +16,7 @@ def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.
     """Fused AdamW; decay touches matrices only, never biases, norms, or embeddings of rare ids."""
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
     for parameter in model.parameters():
         is_matrix = parameter.dim() >= 2 and id(parameter) not in embeddings
         (matrices if is_matrix else rest).append(parameter)
