@@ -25,6 +25,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import annotated_types
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from results_tables import compact_table, read_results, results_page, table, with_results
 
 from upnext import api
 from upnext.base.configuration import Config, Duration
@@ -32,10 +33,6 @@ from upnext.commands.project import Project
 from upnext.events.sources import TableSource
 
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-ORACLE = "oracle"
-
-Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -295,7 +292,7 @@ def _public(thing: Any, name: str) -> list[str]:
         keys = [
             (f"`{key}`", _key_value(hint), _meaning(TableSource, key)) for key, hint in thing.__annotations__.items()
         ]
-        return [*_prose(thing), *_table(["key", "value", "meaning"], keys, texts=3), ""]
+        return [*_prose(thing), *table(["key", "value", "meaning"], keys, texts=3), ""]
     is_made = thing in (api.SASRec, api.Popular, api.RecentlyPopular)
     lines = [*(_signature(thing, name) if is_made else []), *_prose(thing)]
     for key, member in vars(thing).items():
@@ -361,146 +358,6 @@ def _prose(thing: Any) -> list[str]:
         words = re.sub(r"(?:(?<=^)|(?<=[.,;] ))(\w+(?:, \w+)*): ", r"`\1`: ", " ".join(body.split()))
         lines.append(textwrap.fill(f"* **{label}**: {words}", 118, subsequent_indent="  ", break_long_words=False))
     return [*lines, ""] if rest else lines
-
-
-# --- results ---------------------------------------------------------------------------------------------------------
-
-_NONE_YET = "No results are recorded yet: `python benchmarks/quality.py examples/demo.toml` writes the first ones."
-_QUALITY = {"ndcg": "NDCG@10", "hr": "HR@10", "mrr": "MRR@10", "coverage": "Coverage@10"}
-
-
-def read_results(folder: Path) -> list[Row]:
-    """Every row of every results file, in the order of the files' names."""
-    return [row for path in sorted(folder.glob("*.json")) for row in json.loads(path.read_text(encoding="utf-8"))]
-
-
-class Group:
-    """The models of one data set under one protocol, the best NDCG@10 first and the oracle last."""
-
-    def __init__(self, rows: list[Row]) -> None:
-        self.rows = rows
-        self.dataset, self.protocol = rows[0]["dataset"], rows[0]["protocol"]
-        self._cells = {(self._name(row), row["metric"]): row for row in rows if row["k"] == 10}
-        names = dict.fromkeys(self._name(row) for row in rows)
-        self.names = sorted(names, key=lambda name: (name == ORACLE, -(self.value(name, "ndcg") or 0.0)))
-
-    def _name(self, row: Row) -> str:
-        variants = {other["variant"] for other in self.rows if other["model"] == row["model"]}
-        return f"{row['model']} ({row['variant']})" if len(variants) > 1 else str(row["model"])
-
-    def value(self, name: str, metric: str) -> float | None:
-        """A figure at 10, None where nothing was measured."""
-        found = self._cells.get((name, metric), {}).get("value")
-        return None if found is None else float(found)
-
-    def cell(self, name: str, metric: str) -> str:
-        """A figure with its interval; bold where no other model prints higher (the oracle does not compete)."""
-        row = self._cells.get((name, metric))
-        if row is None or row["value"] is None:
-            return "–"
-        rivals = [value for other in self.names if other != ORACLE and (value := self.value(other, metric)) is not None]
-        shown = f"{row['value']:.4f}"
-        if name != ORACLE and metric != "coverage" and shown == f"{max(rivals):.4f}":
-            shown = f"**{shown}**"
-        return shown if row["low"] is None else f"{shown} [{row['low']:.3f}, {row['high']:.3f}]"
-
-    def minutes(self, name: str) -> str:
-        """What training took, in minutes."""
-        found = next((row["minutes"] for row in self.rows if self._name(row) == name and row["minutes"]), None)
-        return "–" if found is None else f"{found:g}"
-
-    def facts(self) -> list[str]:
-        """How the figures came about, one line per way."""
-        keys = ("command", "commit", "machine", "seeds")
-        ways = dict.fromkeys(tuple(row.get(key) for key in keys) for row in self.rows)
-        return [
-            f"* `{_wrapped(command)}`\n"
-            f"  (commit {commit or 'unknown'}, {machine}, {seeds} seed{'' if seeds == 1 else 's'})"
-            for command, commit, machine, seeds in ways
-        ]
-
-
-def _wrapped(command: str) -> str:
-    """A command in lines of a readable width; a code span may go over several."""
-    return "\n  ".join(textwrap.wrap(command, 110, break_long_words=False, break_on_hyphens=False))
-
-
-def groups(rows: Iterable[Row]) -> list[Group]:
-    """The rows with ranking metrics at 10, by data set and protocol, in the order in which they come."""
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if row["k"] == 10 and row["metric"] in _QUALITY:
-            found.setdefault((row["dataset"], row["protocol"]), []).append(row)
-    return [Group(some) for some in found.values()]
-
-
-def results_page(rows: list[Row]) -> str:
-    """docs/results.md: a table per data set and protocol, then what other benchmarks measured."""
-    lines = ["# Results", "", "<!-- Generated by docs/generate.py from docs/results/*.json. -->", ""]
-    if not rows:
-        return "\n".join([*lines, _NONE_YET, ""])
-    lines += [
-        "Every item of the catalogue is ranked for every test case. In brackets: a 95 % interval from a bootstrap over",
-        "users; it says how much the figure depends on who was tested, not on the training seed. Bold: the best model;",
-        "the oracle knows the simulation's truth and does not compete. *Minutes* is training time. The",
-        "[guide](guide.md#evaluate) defines the metrics.",
-        "",
-    ]
-    dataset = None
-    for group in groups(rows):
-        if group.dataset != dataset:
-            dataset = group.dataset
-            lines += [f"## {dataset}", ""]
-        table = [
-            (name, *(group.cell(name, metric) for metric in _QUALITY), group.minutes(name)) for name in group.names
-        ]
-        lines += [*_table(["Model", *_QUALITY.values(), "Minutes"], table), "", f"Protocol: {group.protocol}.", ""]
-        lines += [*group.facts(), ""]
-    others = [row for row in rows if row["k"] is None]
-    if others:
-        lines += ["## Other measurements", "", "In brackets: the lowest and the highest of several runs.", ""]
-        cells = [(r["benchmark"], r["dataset"], r["model"], r["variant"], r["metric"], _figure(r)) for r in others]
-        lines += _table(["Benchmark", "Data set", "Model", "Variant", "Metric", "Value"], cells)
-        ways = dict.fromkeys((r["command"], r["commit"], r["machine"]) for r in others)
-        lines += [
-            "",
-            *(f"* `{_wrapped(command)}`\n  (commit {commit}, {machine})" for command, commit, machine in ways),
-            "",
-        ]
-    return "\n".join(lines)
-
-
-def _figure(row: Row) -> str:
-    return f"{row['value']:g}" + ("" if row["low"] is None else f" [{row['low']:g}, {row['high']:g}]")
-
-
-def compact_table(rows: list[Row]) -> str:
-    """The README's table: of each data set the first protocol, which is the one its configuration asks for."""
-    if not rows:
-        return _NONE_YET
-    first: dict[str, Group] = {}
-    for group in groups(rows):
-        first.setdefault(group.dataset, group)
-    cells = []
-    for group in first.values():
-        for number, name in enumerate(group.names):
-            head = (group.dataset, group.protocol) if number == 0 else ("", "")
-            cells.append((*head, name, group.cell(name, "ndcg"), group.cell(name, "hr").split(" [")[0]))
-    return "\n".join(_table(["Data set", "Protocol", "Model", "NDCG@10 [95 %]", "HR@10"], cells, texts=3))
-
-
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]], texts: int = 1) -> list[str]:
-    rule = [":--"] * texts + ["--:"] * (len(header) - texts)
-    return ["| " + " | ".join(line) + " |" for line in [header, rule, *lines]]
-
-
-def with_results(readme: str, table: str) -> str:
-    """The README with another table between its markers."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"README.md lacks the markers {BEGIN} and {END}; put them around the table of results")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-def _load_generate() -> Any:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+def _load(name: str) -> Any:
+    """A script of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -36,7 +37,7 @@ def _load_generate() -> Any:
     return module
 
 
-generate = _load_generate()
+generate, results_tables = _load("generate"), _load("results_tables")
 
 
 def without_blocks(text: str) -> str:
@@ -60,7 +61,7 @@ def test_generated_files_are_up_to_date(capsys):
 
 def checkout(folder: Path, rows: list[dict[str, Any]] | None) -> Path:
     (folder / "docs" / "results").mkdir(parents=True)
-    (folder / "README.md").write_text(f"# A\n\n{generate.BEGIN}\nold\n{generate.END}\nend\n")
+    (folder / "README.md").write_text(f"# A\n\n{results_tables.BEGIN}\nold\n{results_tables.END}\nend\n")
     if rows is not None:
         (folder / "docs" / "results" / "quality-tiny.json").write_text(json.dumps(rows))
     return folder
