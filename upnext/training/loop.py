@@ -7,7 +7,7 @@ steps there is a checkpoint as well, from which a killed run goes on bit for bit
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -30,7 +30,7 @@ from upnext.training.devices import Device
 from upnext.training.optimizers import adamw, clip_gradients
 from upnext.training.schedule import warmup_cosine
 
-__all__ = ["HISTORY", "Start", "TrainingConfig", "TrainingData", "TrainingResult", "train"]
+__all__ = ["HISTORY", "Rehearsal", "Start", "TrainingConfig", "TrainingData", "TrainingResult", "rehearse", "train"]
 
 HISTORY = "history.jsonl"
 """The file of the learning curve: a line per epoch, the same bytes for the same seed on the same machine."""
@@ -186,10 +186,10 @@ class _Run:
         self.optimizer = adamw(model, config.learning_rate, config.weight_decay)
         self._generator = np.random.default_rng(config.seed)
         self.state = RunState(recipe, self.device.type, batches=self._generator.bit_generator.state)
-        self._total_steps = len(self._batches()) * config.epochs
+        self._total_steps = len(self.batches()) * config.epochs
         self._warmup_steps = min(config.warmup_steps, self._total_steps // 10)
 
-    def _batches(self) -> list[NDArray[np.int64]]:
+    def batches(self) -> list[NDArray[np.int64]]:
         """The running epoch's batches: those of the generator as the epoch began."""
         self._generator.bit_generator.state = self.state.batches
         return shuffled_batches(self.data.lengths, self.config.tokens_per_batch, self._generator)
@@ -208,21 +208,26 @@ class _Run:
         """Go through the rest of the epoch's batches; returns the mean of each loss term over the epoch."""
         self.model.train()
         state = self.state
-        for rows in self._batches()[state.position :]:
+        for rows in self.batches()[state.position :]:
             start = time.perf_counter()
-            for group in self.optimizer.param_groups:
-                factor = warmup_cosine(state.step, self._warmup_steps, self._total_steps)
-                group["lr"] = self.config.learning_rate * factor
-            batch = self.data.batch(rows)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-                terms = self.objective(batch.to(self.device), state.step)
-            self._update(terms, state.sums)
-            state.step += 1
+            state.events += self.learn(rows)
             state.position += 1
-            state.events += int(batch.lengths.sum())
             state.training_seconds += time.perf_counter() - start
             after_step()
         return _means(state.sums)
+
+    def learn(self, rows: NDArray[np.int64]) -> int:
+        """One step on one batch; returns how many events it holds."""
+        state = self.state
+        for group in self.optimizer.param_groups:
+            factor = warmup_cosine(state.step, self._warmup_steps, self._total_steps)
+            group["lr"] = self.config.learning_rate * factor
+        batch = self.data.batch(rows)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            terms = self.objective(batch.to(self.device), state.step)
+        self._update(terms, state.sums)
+        state.step += 1
+        return int(batch.lengths.sum())
 
     def next_epoch(self, row: dict[str, Any]) -> None:
         """Close the epoch with its row of the history, and stand at the beginning of the next."""
@@ -242,6 +247,42 @@ class _Run:
         for name, (total, weight) in terms.items():
             sums[name] = sums.get(name, 0.0) + total.item()
             sums[f"{name}.weight"] = sums.get(f"{name}.weight", 0.0) + weight.item()
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """An epoch's batches, and the seconds that real training steps took on some of them, by number."""
+
+    batches: list[NDArray[np.int64]]
+    seconds: dict[int, float]
+
+
+def rehearse(
+    model: nn.Module,
+    objective: Objective,
+    data: TrainingData,
+    config: TrainingConfig,
+    choose: Callable[[list[NDArray[np.int64]]], Sequence[int]],
+    limit_s: float,
+) -> Rehearsal:
+    """Time real training steps on some of the first epoch's batches. The model is changed by them.
+
+    Args:     choose: which batches of the epoch to take, by number, in this order; the first is learnt once before, to
+              warm up. limit_s: no further step begins after so many seconds; the first is timed in any case.
+    """
+    run = _Run(model, objective, data, config, recipe="")
+    batches, started = run.batches(), time.perf_counter()
+    model.train()
+    seconds: dict[int, float] = {}
+    for number in choose(batches):
+        if not seconds:
+            run.learn(batches[number])
+        elif time.perf_counter() - started > limit_s:
+            break
+        start = time.perf_counter()
+        run.learn(batches[number])
+        seconds[number] = time.perf_counter() - start
+    return Rehearsal(batches, seconds)
 
 
 def _means(sums: dict[str, float]) -> dict[str, float]:
