@@ -30,6 +30,7 @@ from synthetic import ReleaseSize, write_release
 
 from upnext.base.artifacts import Workspace
 from upnext.commands.recommend import write_all
+from upnext.serving.everyone import recommend_everyone
 from upnext.serving.histories import Histories
 from upnext.serving.release import Release
 
@@ -62,7 +63,9 @@ def main() -> None:
         for _ in range(arguments.runs):  # by turns, so that both meet the same neighbours
             out = Path(folder) / "recs.parquet"
             with ours.measuring():
-                write_all(release, Histories(release, None), NOW, arguments.k, out, Console(stderr=True))
+                histories = Histories(release, None)
+                blocks = recommend_everyone(release, histories, NOW, arguments.k)
+                write_all(histories, blocks, out, Console(stderr=True))
             with bare.measuring():
                 bare_product(arguments.users, arguments.items, arguments.width, arguments.k)
             print(f"everyone {ours.wall[-1]:.1f} s, bare product and topk {bare.wall[-1]:.1f} s", flush=True)

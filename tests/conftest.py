@@ -65,3 +65,11 @@ def shelves(tmp_path_factory: pytest.TempPathFactory) -> "Published":
     from tests.serving.projects import publish_shelves
 
     return publish_shelves(tmp_path_factory.mktemp("shelves"))
+
+
+@pytest.fixture(scope="session")
+def hours(tmp_path_factory: pytest.TempPathFactory) -> "Published":
+    """A service whose taste depends on the hour, ranked by expected utility."""
+    from tests.serving.projects import publish_hours
+
+    return publish_hours(tmp_path_factory.mktemp("hours"))

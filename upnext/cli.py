@@ -30,6 +30,7 @@ app.add_typer(items, name="items")
 File = Annotated[Path, typer.Argument(help="the project's TOML file")]
 HasRelease = Annotated[Path, typer.Argument(help="the folder that holds a release")]
 Threads = Annotated[int | None, typer.Option(min=1, help="threads of a model; left out: one per core")]
+Context = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="a context of the request; repeatable")]
 Items = Annotated[list[str], typer.Argument(help="the items' ids")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change one setting; repeatable")]
@@ -144,6 +145,8 @@ def recommend(
     everyone: Annotated[bool, typer.Option("--all", help="every user of the release, into --out")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="with --all: the file to write")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="items per row")] = 10,
+    context: Context = None,
+    unfamiliar: Annotated[bool, typer.Option("--unfamiliar", help="only items that the user never met")] = False,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, a line per user")] = False,
 ) -> None:
@@ -152,12 +155,13 @@ def recommend(
         raise typer.BadParameter("give --user ID, once or more, or --all with --out FILE.parquet")
     from rich.console import Console
 
-    from upnext.commands.recommend import recommend_all, recommend_users
+    from upnext.commands.recommend import Setting, recommend_all, recommend_users
 
+    setting = Setting(context or [], unfamiliar)
     if out is not None:
-        recommend_all(workspace, out, k, as_json, Console(), threads)
+        recommend_all(workspace, out, k, as_json, Console(), threads, setting)
     else:
-        recommend_users(workspace, user or [], k, as_json, Console(), threads)
+        recommend_users(workspace, user or [], k, as_json, Console(), threads, setting)
 
 
 @app.command()

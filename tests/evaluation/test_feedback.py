@@ -13,8 +13,8 @@ from tests.events.logs import BIG, EVENTS, NUM_ITEMS, Event, log_of
 from upnext.base.batches import Candidates, Column, ItemTable, Request
 from upnext.base.configuration import parse_config
 from upnext.base.ids import item_hash
-from upnext.base.protocols import Link
-from upnext.evaluation.feedback import expectation, feedback_figures, mean_of, pair_figures, predict_feedback
+from upnext.base.protocols import Link, expectation
+from upnext.evaluation.feedback import feedback_figures, mean_of, pair_figures, predict_feedback
 from upnext.evaluation.rates import Rates, RatesConfig
 from upnext.events.impressions import pairs_within
 from upnext.events.log import EventLog

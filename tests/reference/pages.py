@@ -1,8 +1,12 @@
 """A page, item by item: every item is scored alone, sorted, and put on the first row that has room for it."""
 
+from typing import cast
+
 import torch
 
+from upnext.base.batches import Candidates
 from upnext.base.ids import FIRST
+from upnext.base.protocols import Link, Ranker
 from upnext.models.build import AnyModel
 from upnext.serving.histories import Histories
 from upnext.serving.pasts import Pasts
@@ -44,3 +48,25 @@ def slow_page(release: Release, histories: Histories, query: Query) -> dict[str,
         page[name] = [item for item in items if item not in shown][: query.k]
         shown |= set(page[name])
     return {name: items for name, items in page.items() if items}
+
+
+def slow_utility(release: Release, histories: Histories, query: Query, item: int) -> float:
+    """What is expected of one item alone: every feedback's expectation by hand, times its weight."""
+    ((events, _),) = histories.read([query.user_id])
+    past = Pasts.join([events.take(events.time_ms < query.time_ms - release.settings.lag)])
+    times = torch.tensor([query.time_ms]).numpy()
+    user = torch.tensor([release.users.dense(query.user_id)]).numpy()
+    context = query.context or {}
+    request = make_request(release, times, user, [context])
+    weights = release.settings.surfaces.get(str(context.get("surface")), release.settings.utility)
+    one = torch.tensor([[item]])
+    candidates = Candidates(one, release.catalogue.items.item_hash[one], torch.ones(1, 1, dtype=torch.bool))
+    assert release.ranker is not None
+    ranker = cast("Ranker", release.ranker)
+    with torch.inference_mode():
+        outputs = ranker.predict(encode(release.ranker, past), request, candidates)
+    total = 0.0
+    for name, weight in weights.items():
+        assert ranker.components[name] is Link.SIGMOID
+        total += weight / (1.0 + float(torch.exp(-outputs[name][0, 0])))
+    return total

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from upnext.base.artifacts import Workspace
 from upnext.commands import simulate
 from upnext.commands.project import load_project
@@ -212,3 +214,88 @@ def publish_shelves(folder: Path) -> Published:
             title = ODD_TITLES[number] if number < len(ODD_TITLES) else f"Volume {number}"
             table.writerow([item, title, "<i>Comedy</i>|ドラマ", f"Shelf {number % NUM_SHELVES:02d} <hr>"])
     return publish_project(folder, SHELVES)
+
+
+HOURS = """
+[prepare.source]
+kind = "table"
+path = "{folder}/events.csv"
+user = "who"
+item = "what"
+time = "when"
+time_unit = "s"
+contexts = { hour = "categorical", surface = "categorical" }
+feedback = { like = "binary", dislike = "binary" }
+
+[prepare.source.items]
+path = "{folder}/items.csv"
+item = "what"
+collection = "shelf"
+features = { family = "categorical" }
+
+[prepare.views]
+liked = "like == 1"
+
+[prepare.split]
+kind = "leave_last_out"
+
+[pretrain.argus.model]
+kind = "argus"
+width = 16
+layers = 1
+max_length = 20
+dropout = 0.0
+embeddings = { kind = "hashed", rows = 512 }
+
+[pretrain.argus.training]
+epochs = 15
+patience = 15
+tokens_per_batch = 128
+warmup_steps = 10
+learning_rate = 0.02
+
+[pretrain.sasrec.model]
+kind = "sasrec"
+view = "liked"
+width = 8
+layers = 1
+max_length = 10
+
+[pretrain.sasrec.training]
+epochs = 1
+
+[publish]
+retriever = "argus"
+ranker = "argus"
+view = "liked"
+num_candidates = 50
+utility = { like = 1.0 }
+
+[publish.surfaces]
+critics = { like = -1.0 }
+both = { like = 1.0, dislike = -0.5 }
+"""
+
+
+def publish_hours(folder: Path) -> Published:
+    """A service whose truth is known: at 08 h day titles are liked, at 21 h night titles, nine times in ten.
+
+    What is shown is drawn evenly, whatever the hour: only feedback tells of the taste.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(5)
+    rows = ["who,what,when,hour,surface,like,dislike"]
+    for user in range(60):
+        items = rng.permutation(40)[:20]
+        for step, item in enumerate(items):
+            at_night = rng.random() < 0.5
+            like = int(rng.random() < (0.9 if at_night == bool(item % 2) else 0.1))
+            dislike = int(not like and rng.random() < 0.5)
+            hour, surface = ("21", "08")[not at_night], ("home", "critics")[step % 2]
+            rows.append(
+                f"u{user:02d},i{item:02d},{1_700_000_000 + 3600 * step + user},{hour},{surface},{like},{dislike}"
+            )
+    (folder / "events.csv").write_text("\n".join(rows) + "\n")
+    titles = [f"i{item:02d},{('day', 'night')[item % 2]},{('Even', 'Odd')[item % 3 == 0]}" for item in range(40)]
+    (folder / "items.csv").write_text("\n".join(["what,family,shelf", *titles]) + "\n")
+    return publish_project(folder, HOURS)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tests.serving.projects import LARGE, Published
 from upnext.base.errors import BadConfig
 from upnext.commands.recommend import recommend_all, write_all
 from upnext.serving import everyone, retrieve
-from upnext.serving.everyone import recommend_everyone
+from upnext.serving.everyone import Block, recommend_everyone
 from upnext.serving.histories import Histories
 from upnext.serving.recommend import Query, recommend
 from upnext.serving.release import Release
@@ -114,16 +115,16 @@ def test_integer_ids_beyond_floats_come_back(numbers: Published, tmp_path: Path)
     assert all(item >= LARGE for item in table["item_id"].to_pylist())
 
 
-def test_an_interrupted_file_does_not_appear(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+def test_an_interrupted_file_does_not_appear(service: Service, tmp_path: Path) -> None:
+    def fail() -> Iterator[Block]:
+        yield from recommend_everyone(service.release, service.histories, NOW, 3)
         raise OSError(28, "No space left on device")
 
     out = tmp_path / "out" / "recs.parquet"
     out.parent.mkdir()
     out.write_text("the old one")
-    monkeypatch.setattr("upnext.commands.recommend.recommend_everyone", fail)
     with pytest.raises(OSError, match="space"):
-        write_all(service.release, service.histories, NOW, 3, out, Console(file=io.StringIO()))
+        write_all(service.histories, fail(), out, Console(file=io.StringIO()))
     assert [path.name for path in out.parent.iterdir()] == ["recs.parquet"]
     assert out.read_text() == "the old one"
 

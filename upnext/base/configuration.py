@@ -32,6 +32,8 @@ def _milliseconds(value: Any) -> Any:
         raise ValueError(f'{value} is no duration; write a number and a unit: "7d"')
     if not isinstance(value, str):
         return value  # already milliseconds; pydantic checks that it is an integer
+    if value.strip() == "0":
+        return 0
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*", value)
     if match is None:
         raise ValueError(f'{value!r} is no duration; write a number and a unit of {", ".join(_UNITS_MS)}: "7d"')
@@ -42,7 +44,7 @@ def _milliseconds(value: Any) -> Any:
 
 
 Duration = Annotated[int, BeforeValidator(_milliseconds)]
-"""Milliseconds, at most a hundred years, written in TOML as "30m", "24h", "7d"."""
+"""Milliseconds, at most a hundred years, written in TOML as "30m", "24h", "7d", "0"."""
 
 
 _UNITS_BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}

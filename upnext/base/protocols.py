@@ -15,7 +15,18 @@ from upnext.base.batches import Candidates, ItemTable, Request, SequenceBatch, S
 from upnext.base.schema import FeedbackKind
 from upnext.base.selection import Parts
 
-__all__ = ["LINKS", "Index", "Link", "Model", "Objective", "Ranker", "Retriever", "Store", "VectorRetriever"]
+__all__ = [
+    "LINKS",
+    "Index",
+    "Link",
+    "Model",
+    "Objective",
+    "Ranker",
+    "Retriever",
+    "Store",
+    "VectorRetriever",
+    "expectation",
+]
 
 
 @runtime_checkable
@@ -87,6 +98,13 @@ class Link(Enum):
 
 LINKS: Mapping[FeedbackKind, Link] = {"binary": Link.SIGMOID, "fraction": Link.SIGMOID, "amount": Link.EXP}
 """The link of what predicts a feedback, by its kind."""
+
+
+def expectation(output: Tensor, link: Link) -> Tensor:
+    """Turn a component's raw output into what it expects; an order has no expectation and stays as it is."""
+    if link is Link.SIGMOID:
+        return output.sigmoid()
+    return output.exp() if link is Link.EXP else output
 
 
 @runtime_checkable

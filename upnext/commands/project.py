@@ -50,7 +50,8 @@ class Project(Config):
         if isinstance(self.prepare.source, SimulatedSource) != (self.simulate is not None):
             raise ValueError('a table [simulate] and prepare.source.kind = "simulated" go together: add or remove one')
         if self.publish is not None:
-            for key, name in (("retriever", self.publish.retriever), ("popular", self.publish.popular)):
+            for key in ("retriever", "ranker", "popular"):
+                name = getattr(self.publish, key)
                 if name is not None and name not in self.pretrain:
                     raise ValueError(f"publish.{key} is {name!r}; [pretrain] has {sorted(self.pretrain)}")
         return self

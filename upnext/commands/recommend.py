@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from upnext.base.errors import BadConfig
+from upnext.base.errors import BadConfig, BadRequest
 from upnext.base.files import replacing
 from upnext.base.ids import PADDING
 from upnext.base.schema import ITEM_ID, USER_ID
@@ -21,27 +22,61 @@ from upnext.commands.opened import open_release, use_threads
 from upnext.serving.assortment import Assortment
 from upnext.serving.everyone import Block, recommend_everyone
 from upnext.serving.histories import Histories
-from upnext.serving.intake import check_user
+from upnext.serving.intake import check_context, check_user
 from upnext.serving.recommend import Page, Query, recommend
 from upnext.serving.release import Release
 
-__all__ = ["print_items", "recommend_all", "recommend_users", "write_all"]
+__all__ = ["Setting", "print_items", "recommend_all", "recommend_users", "write_all"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """In which setting the command line asks: contexts as NAME=VALUE, and whether only for what users never met."""
+
+    contexts: Sequence[str] = ()
+    unfamiliar: bool = False
+
+    def context(self, release: Release) -> dict[str, str | float]:
+        """The contexts, checked.
+
+        Raises:   BadRequest: one without a value, unknown to the log, or no number where it has to be one.
+        """
+        pairs = [text.partition("=") for text in self.contexts]
+        for text, (_, equals, _) in zip(self.contexts, pairs, strict=True):
+            if not equals:
+                raise BadRequest(f"--context {text} has no value; write --context NAME=VALUE, such as surface=home")
+        return check_context({name: value for name, _, value in pairs}, release, "--context")
 
 
 def recommend_users(
-    workspace: Path, users: Sequence[str], k: int, as_json: bool, console: Console, threads: int | None = None
+    workspace: Path,
+    users: Sequence[str],
+    k: int,
+    as_json: bool,
+    console: Console,
+    threads: int | None = None,
+    setting: Setting = Setting(),
 ) -> None:
     """Print the rows of some users, as tables or as JSON lines."""
     use_threads(threads)
     with open_release(workspace) as (release, histories):
-        now = time.time_ns() // 1_000_000
-        queries = [Query(check_user(release.users.parse(user), "--user"), now, k) for user in users]
+        now, context = time.time_ns() // 1_000_000, setting.context(release)
+        queries = [
+            Query(check_user(release.users.parse(user), "--user"), now, k, context, setting.unfamiliar)
+            for user in users
+        ]
         for page in recommend(release, histories, queries):
             _print(histories.assortment, page, as_json, console)
 
 
 def recommend_all(
-    workspace: Path, out: Path, k: int, as_json: bool, console: Console, threads: int | None = None
+    workspace: Path,
+    out: Path,
+    k: int,
+    as_json: bool,
+    console: Console,
+    threads: int | None = None,
+    setting: Setting = Setting(),
 ) -> None:
     """Write the row "For you" of every user into a Parquet file, and say how long it took."""
     if out.suffix != ".parquet":
@@ -51,7 +86,9 @@ def recommend_all(
     use_threads(threads)
     with open_release(workspace) as (release, histories):
         start = time.perf_counter()
-        num_rows = write_all(release, histories, time.time_ns() // 1_000_000, k, out, Console(stderr=True))
+        now = time.time_ns() // 1_000_000
+        blocks = recommend_everyone(release, histories, now, k, setting.context(release), setting.unfamiliar)
+        num_rows = write_all(histories, blocks, out, Console(stderr=True))
         seconds = time.perf_counter() - start
         num_users = len(release.users.ids)
     if as_json:
@@ -61,7 +98,7 @@ def recommend_all(
         console.print(f"{num_rows:,} rows for {num_users:,} users in {escape(str(out))}  [dim]{seconds:.1f} s[/dim]")
 
 
-def write_all(release: Release, histories: Histories, time_ms: int, k: int, out: Path, console: Console) -> int:
+def write_all(histories: Histories, blocks: Iterable[Block], out: Path, console: Console) -> int:
     """Write every user's row as `user_id, rank, item_id, score`; the file appears when it is whole.
 
     Returns:  the number of rows.
@@ -75,9 +112,9 @@ def write_all(release: Release, histories: Histories, time_ms: int, k: int, out:
     )
     num_rows = 0
     with replacing(out) as partial, Progress(*columns, console=console) as progress:
-        task = progress.add_task("users", total=len(release.users.ids))
+        task = progress.add_task("users", total=len(histories.release.users.ids))
         with pq.ParquetWriter(partial, _table(histories.assortment, None).schema) as writer:
-            for block in recommend_everyone(release, histories, time_ms, k):
+            for block in blocks:
                 table = _table(histories.assortment, block)
                 writer.write_table(table)
                 num_rows += table.num_rows

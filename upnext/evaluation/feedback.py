@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from upnext.base.batches import Candidates, FlatColumn, Request
-from upnext.base.protocols import Link, Ranker
+from upnext.base.protocols import Ranker, expectation
 from upnext.base.schema import context_column, feedback_column
 from upnext.evaluation.ranking import contexts_of
 from upnext.evaluation.rates import Rates, RatesConfig
@@ -23,16 +22,9 @@ from upnext.events.split import TEST, TRAIN
 from upnext.metrics.classification import auc, log_loss, normalised_entropy, pair_accuracy, per_user_auc
 from upnext.metrics.intervals import Interval, bootstrap_over_users
 
-__all__ = ["evaluate_feedback", "expectation", "feedback_figures", "mean_of", "pair_figures", "predict_feedback"]
+__all__ = ["evaluate_feedback", "feedback_figures", "mean_of", "pair_figures", "predict_feedback"]
 
 _TOKENS_PER_BLOCK = 25_600
-
-
-def expectation(output: Tensor, link: Link) -> Tensor:
-    """Turn a component's raw output into what it expects; an order has no expectation and stays as it is."""
-    if link is Link.SIGMOID:
-        return output.sigmoid()
-    return output.exp() if link is Link.EXP else output
 
 
 def predict_feedback(model: Ranker, log: EventLog, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:

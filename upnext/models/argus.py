@@ -268,13 +268,15 @@ class ARGUS(nn.Module):
         return {name: logits[..., number] for number, name in enumerate(self.inputs.feedback)}
 
     def candidate_vectors(self, candidates: Candidates) -> Float[Tensor, "B C D"]:
-        """Item vectors of candidates; those outside the catalogue are known by their hash."""
+        """Item vectors of candidates; those outside the catalogue are known by hash and the features they bring."""
         known = torch.where(candidates.item < len(self.items), candidates.item, UNKNOWN)
         item = self.vectors()[known]
         is_new = (known < FIRST) & candidates.mask
         if bool(is_new.any()):
             strangers = self.items.take(known[is_new])
-            table = ItemTable(strangers.item, candidates.item_hash[is_new], strangers.features)
+            brought = {name: column.take(is_new) for name, column in candidates.features.items()}
+            features = {name: brought.get(name, column) for name, column in strangers.features.items()}
+            table = ItemTable(strangers.item, candidates.item_hash[is_new], features)
             item = item.masked_scatter(is_new[..., None], self.item_encoder(table))
         return item
 

@@ -5,11 +5,12 @@ import numpy as np
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.errors import BadConfig, BadRequest
 from upnext.base.files import link_or_copy
+from upnext.base.protocols import Link, Ranker
 from upnext.events.log import EventLog
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
-from upnext.models.build import load_model, save_model
+from upnext.models.build import AnyModel, load_model, save_model
 from upnext.models.popularity import RecentlyPopular
 from upnext.serving.histories import pack_history
 from upnext.serving.intake import check_feedback
@@ -24,7 +25,7 @@ _USERS_PER_WRITE = 2000
 def run(config: ReleaseSettings, workspace: Workspace) -> Artifact:
     """Publish a release; an up to date one is found, not written again."""
     log = workspace.current("log", "log")
-    names = dict.fromkeys([config.retriever, *([config.popular] if config.popular else [])])
+    names = dict.fromkeys(name for name in (config.retriever, config.popular, config.ranker) if name is not None)
     parents = [log, *(workspace.current(f"model-{name}", "model", log) for name in names)]
     models = dict(zip(names, parents[1:], strict=True))
     return workspace.ensure(
@@ -56,6 +57,8 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
             _, events = log.in_view(model.view)
             num_items = int(log_artifact.manifest["metrics"]["num_dense_items"])
             model = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))
+        if name == config.ranker:
+            _check_ranker(config, model)
         save_model(model, draft.folder / "models" / name)
     _write_histories(log, Vocabulary.load(log_artifact.folder / "users.vocabulary.arrow"), draft)
 
@@ -78,6 +81,23 @@ def _write_histories(log: EventLog, users: Vocabulary, draft: Draft) -> None:
     draft.metrics["num_histories"] = len(present)
 
 
+def _check_ranker(config: ReleaseSettings, model: AnyModel) -> None:
+    """Check that a model expects what a release weighs.
+
+    Raises:   BadConfig: it does not; an order is no expectation.
+    """
+    links = dict(model.components) if isinstance(model, Ranker) else {}
+    expected = sorted(name for name, link in links.items() if link is not Link.ORDER_ONLY)
+    for name in sorted({*config.utility, *(name for weights in config.surfaces.values() for name in weights)}):
+        if name not in expected:
+            raise BadConfig(
+                f"publish.ranker is {config.ranker!r}, which does not foresee the feedback {name!r}: it foresees"
+                f" {expected or 'none'}"
+                + (", and only orders otherwise" if len(links) > len(expected) else "")
+                + "; name a model with feedback components, such as one of the kind argus"
+            )
+
+
 def check(config: ReleaseSettings, log: EventLog) -> None:
     """Check that the log has the views and the feedback that a release is to use.
 
@@ -87,6 +107,20 @@ def check(config: ReleaseSettings, log: EventLog) -> None:
         log.in_view(config.view)  # raises for an unknown view
     if config.hide is not None:
         log.schema.select(config.hide, log.rows.columns)
+    for where, weights in {
+        "utility": config.utility,
+        **{f"surfaces.{s}": w for s, w in config.surfaces.items()},
+    }.items():
+        if unknown := sorted(weights.keys() - log.schema.feedback.keys()):
+            raise BadConfig(
+                f"publish.{where} gives a weight to {unknown[0]!r}; the log has {sorted(log.schema.feedback)}"
+            )
+    if config.surfaces and log.schema.contexts.get(config.surface_context) != "categorical":
+        known = sorted(name for name, kind in log.schema.contexts.items() if kind == "categorical")
+        raise BadConfig(
+            f"publish.surfaces are told apart by the context {config.surface_context!r}; the log has the categorical"
+            f" contexts {known}: name one with publish.surface_context"
+        )
     for action, feedback in config.actions.items():
         for name, value in feedback.items():
             try:

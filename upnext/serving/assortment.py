@@ -115,13 +115,13 @@ class Assortment:
         """(W,) bool: the items that the retriever can score."""
         known = self.release.can_retrieve()
         if isinstance(self.release.retriever, VectorRetriever):
-            new = self.release.retriever.can_score(self._new_items).numpy()
+            new = self.release.retriever.can_score(self.new_items).numpy()
         else:
             new = np.full(len(self._new), isinstance(self.release.retriever, RecentlyPopular))
         return np.concatenate([known, new])
 
-    @property
-    def _new_items(self) -> ItemTable:
+    @cached_property
+    def new_items(self) -> ItemTable:
         """New items as models read them: no number in a model's vocabulary, but a hash and features."""
         return self.release.catalogue.encode_rows(
             [one.item_id for one in self._new], [one.columns for one in self._new]
@@ -140,7 +140,7 @@ class Assortment:
         if not isinstance(retriever, VectorRetriever) or self.num_scored == len(self.release.catalogue):
             return self.release.index
         with torch.inference_mode():
-            known, new = (retriever.item_vectors(items) for items in (self.release.catalogue.items, self._new_items))
+            known, new = (retriever.item_vectors(items) for items in (self.release.catalogue.items, self.new_items))
         return ExactIndex(torch.cat([known, new]).numpy())
 
     @cached_property

@@ -3,17 +3,19 @@
 The same retrieval as for a page, without the rest of the page. Shape letters: B users of a block, k answers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from upnext.base.ids import PADDING
 from upnext.models.popularity import RecentlyPopular
 from upnext.serving.histories import Histories
+from upnext.serving.rank import by_utility, num_candidates
 from upnext.serving.release import Release
-from upnext.serving.retrieve import best_items, encode, hidden_items, make_request
+from upnext.serving.retrieve import best_items, encode, hidden_items, make_request, readable
 
 __all__ = ["Block", "recommend_everyone"]
 
@@ -31,7 +33,14 @@ class Block:
     scores: NDArray[np.float32]
 
 
-def recommend_everyone(release: Release, histories: Histories, time_ms: int, k: int) -> Iterator[Block]:
+def recommend_everyone(
+    release: Release,
+    histories: Histories,
+    time_ms: int,
+    k: int,
+    context: Mapping[str, str | float] | None = None,
+    unfamiliar: bool = False,
+) -> Iterator[Block]:
     """Answer every user of the release, in the order of their dense ids, as `recommend` would in its first row.
 
     Scores of one user agree up to rounding: products are summed in another order when more users stand together.
@@ -41,12 +50,21 @@ def recommend_everyone(release: Release, histories: Histories, time_ms: int, k: 
     if isinstance(release.retriever, RecentlyPopular):
         release.retriever.cover(len(assortment))
     num_scored = assortment.num_scored
+    wanted = k if release.ranker is None else num_candidates(release.settings, k)
     allowed = (assortment.is_shown & assortment.can_retrieve)[None, :num_scored]
     for begin in range(0, len(release.users.ids), _USERS):
         users, ids = release.users.dense_ids[begin : begin + _USERS], release.users.ids[begin : begin + _USERS]
         pasts = histories.read_many(ids).before(np.array(time_ms)).below(num_scored)
-        request = make_request(release, np.full(len(users), time_ms), users)
+        contexts = [context or {}] * len(users)
+        request = make_request(release, np.full(len(users), time_ms), users, contexts)
+        hidden = hidden_items(release, pasts, np.array(unfamiliar))
+        known = readable(release, pasts, np.array(time_ms)).below(len(release.catalogue))
         with torch.inference_mode():
-            state = encode(release.retriever, pasts.below(len(release.catalogue)), _TOKENS)
-            items, scores = best_items(release, state, request, k, allowed, hidden_items(release, pasts))
+            state = encode(release.retriever, known, _TOKENS)
+            items, scores = best_items(release, state, request, wanted, allowed, hidden)
+            if release.ranker is not None:
+                state = state if release.ranker is release.retriever else encode(release.ranker, known, _TOKENS)
+                counts = np.full(len(users), wanted)
+                (best,) = by_utility(release, assortment, state, request, contexts, [(items, scores)], counts)
+                items, scores = np.maximum(best[0][:, :k], PADDING), best[1][:, :k]
         yield Block(users, items, scores)

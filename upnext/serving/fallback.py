@@ -2,6 +2,8 @@
 
 import time
 
+import numpy as np
+
 from upnext.base.ids import FIRST
 from upnext.serving.histories import Histories
 from upnext.serving.pasts import Pasts
@@ -37,7 +39,7 @@ class Fallback:
         release, assortment = self._histories.release, self._histories.assortment
         ((events, _),) = self._histories.read([query.user_id])
         past = Pasts.join([events.take((events.time_ms < query.time_ms) & (events.item >= FIRST))])
-        hidden = set(hidden_items(release, past)[1].tolist())
+        hidden = set(hidden_items(release, past, np.array(query.unfamiliar))[1].tolist())
         pairs = zip(self._row.items, self._row.scores, strict=True)
         best = [(item, score) for item, score in pairs if item not in hidden and assortment.is_shown[item]][: query.k]
         row = Row(self._row.name, self._row.title, self._row.reason, [i for i, _ in best], [s for _, s in best])

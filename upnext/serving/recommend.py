@@ -1,7 +1,8 @@
 """Recommend: histories and requests -> pages of rows. The server, the command line and tests all call this.
 
 1. read what each user did         2. encode it              3. decide what may be shown to whom
-4. retrieve per row                5. arrange: rows in order, no item twice
+4. retrieve per row                5. rank each row, where a release has a ranker
+6. arrange: rows in order, no item twice
 
 Batch-first: one request is a batch of one. Shape letters: B queries, V catalogue, k answers.
 """
@@ -9,7 +10,6 @@ Batch-first: one request is a batch of one. Shape letters: B queries, V catalogu
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -23,15 +23,13 @@ from upnext.models.popularity import RecentlyPopular
 from upnext.serving.assortment import Assortment
 from upnext.serving.histories import Histories, LiveEvent
 from upnext.serving.pasts import Pasts
+from upnext.serving.rank import Best, by_utility, num_candidates
 from upnext.serving.release import Release
-from upnext.serving.retrieve import best_of_each, encode, hidden_items, make_request
+from upnext.serving.retrieve import best_of_each, encode, hidden_items, make_request, readable
 
 __all__ = ["Page", "Query", "Row", "follow_stream", "recommend", "row_for_anyone"]
 
 FOR_YOU, POPULAR, NEW = "for-you", "popular", "new"
-
-Best: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""The best items of B users, (B, k), and their scores."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,8 @@ class Query:
     time_ms: int
     k: int = 20
     context: Mapping[str, str | float] | None = None
+    unfamiliar: bool = False
+    """Show only items that the user never met, in any event."""
 
 
 @dataclass(frozen=True)
@@ -75,24 +75,30 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
     pasts = Pasts.join([events for events, _ in histories.read([query.user_id for query in queries])]).before(times)
     assortment = histories.assortment  # after the histories: it holds every item that is in them
     users = np.array([release.users.dense(query.user_id) for query in queries], np.int64)
-    request = make_request(release, times, users, [query.context or {} for query in queries])
-    hidden = hidden_items(release, pasts)
-    # Rows are retrieved together and arranged in order. Of a collection the rows "For you" and "Popular now" may take
-    # k items each, and other collections none.
-    wanted = 3 * max(query.k for query in queries)
+    contexts = [query.context or {} for query in queries]
+    request = make_request(release, times, users, contexts)
+    hidden = hidden_items(release, pasts, np.array([query.unfamiliar for query in queries]))
+    # Rows are retrieved together and arranged in order.
+    counts = np.array([num_candidates(release.settings, query.k) for query in queries])
+    wanted = int(counts.max())
+    read = readable(release, pasts, times)
     with torch.inference_mode():
-        known = pasts.below(len(release.catalogue))
+        known = read.below(len(release.catalogue))
         state = encode(release.retriever, known)
         index = None if release.index is None else assortment.index
         _cover(release.retriever, assortment)
         names, parts = assortment.rows
         best = best_of_each(release.retriever, index, state, request, wanted, parts, hidden)
+        if release.ranker is not None:
+            state = state if release.ranker is release.retriever else encode(release.ranker, known)
+            best = by_utility(release, assortment, state, request, contexts, best, counts)
         popular = _popular(release.popular, assortment, known, request, wanted, hidden)
-    counts = pasts.in_view(release.view).lengths
+    chosen = pasts.in_view(release.view).lengths
+    num_read = chosen if read is pasts else read.in_view(release.view).lengths
     unseen = _unseen(assortment, hidden, len(queries), wanted)
     return [
-        _page(release, query, int(counts[number]), _Found(number, names, best, popular, unseen[number]))
-        for number, query in enumerate(queries)
+        _page(release, query, _Found(n, bool(chosen[n]), int(num_read[n]), names, best, popular, unseen[n]))
+        for n, query in enumerate(queries)
     ]
 
 
@@ -101,7 +107,7 @@ def row_for_anyone(release: Release, histories: Histories, time_ms: int, k: int)
     times, assortment = np.array([time_ms]), histories.assortment
     nothing = Pasts.join([histories.as_events([])])
     request = make_request(release, times, np.array([UNKNOWN]), [{}])
-    hidden = hidden_items(release, nothing)
+    hidden = hidden_items(release, nothing, np.array(False))
     with torch.inference_mode():
         best = _popular(release.popular, assortment, nothing, request, k, hidden)
         if best is None:
@@ -168,19 +174,24 @@ def _unseen(
 
 @dataclass(frozen=True)
 class _Found:
-    """What was found for the query of a number: the retriever's rows with their names, what is popular, what is new."""
+    """What was found for the query of a number: whether the user chose anything, how much of that was read, the
+    retriever's rows with their names, what is popular, what is new."""
 
     number: int
+    is_known: bool
+    num_read: int
     names: list[str]
     best: list[Best]
     popular: Best | None
     unseen: list[tuple[int, int]]
 
 
-def _page(release: Release, query: Query, count: int, found: _Found) -> Page:
-    retriever = release.settings.retriever
-    chosen = f"Ranked by {retriever} from {count} event{'' if count == 1 else 's'}"
+def _page(release: Release, query: Query, found: _Found) -> Page:
+    retriever, ranker, count = release.settings.retriever, release.settings.ranker, found.num_read
+    chosen = f"{'Chosen' if ranker else 'Ranked'} by {retriever} from {count} event{'' if count == 1 else 's'}"
     reason = chosen if count else f"Nothing known yet: what {retriever} expects of a new visitor"
+    if ranker is not None:
+        reason += f"; in the order of the utility that {ranker} expects"
     shown: set[int] = set()
 
     def row(name: str, title: str, why: str, best: Best) -> Row:
@@ -195,7 +206,7 @@ def _page(release: Release, query: Query, count: int, found: _Found) -> Page:
     rows.append(_row(NEW, "New", why, ((item, float(added)) for item, added in found.unseen), query.k, shown))
     collections = zip(found.names[1:], found.best[1:], strict=True)
     rows += [row(name, name, "Ranked for you", best) for name, best in collections]
-    return Page(query.user_id, count > 0, [one for one in rows if one.items])
+    return Page(query.user_id, found.is_known, [one for one in rows if one.items])
 
 
 def _row(name: str, title: str, reason: str, best: Iterable[tuple[int, float]], k: int, shown: set[int]) -> Row:

@@ -14,13 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Self, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from upnext.base.artifacts import Artifact
-from upnext.base.configuration import Config, parse_config
+from upnext.base.configuration import Config, Duration, parse_config
 from upnext.base.errors import BadArtifact
 from upnext.base.ids import FIRST
 from upnext.base.protocols import Index, VectorRetriever
@@ -38,6 +40,8 @@ __all__ = ["POSTED", "Release", "ReleaseSettings"]
 POSTED = "posted.npy"
 """The file of a log, and of the releases made from it, with the keys of the posted events that it holds."""
 
+Weight: TypeAlias = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+
 
 class ReleaseSettings(Config):
     """What a release does with its models."""
@@ -46,6 +50,18 @@ class ReleaseSettings(Config):
     """What the page is called."""
     retriever: str
     """The model that chooses what a user is shown, by its name in [pretrain]."""
+    ranker: str | None = None
+    """The model that orders what the retriever chose, by the utility that it expects; may be the retriever itself."""
+    num_candidates: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """With a ranker: how many items of each row the retriever chooses, or three times as many as are shown if more."""
+    utility: dict[str, Weight] = {}
+    """With a ranker: what each feedback is worth: `{ like = 1.0, dislike = -2.0 }`."""
+    surfaces: dict[str, dict[str, Weight]] = {}
+    """What feedback is worth on a surface of its own, by the surface's name; others use `utility`."""
+    surface_context: str = "surface"
+    """The context of a request that names its surface."""
+    lag: Annotated[Duration, Field(ge=0)] = 0
+    """Models read only what happened longer ago than this: "10m". What may not be shown counts at once."""
     popular: str | None = None
     """The model behind the row "Popular now", if there is to be one."""
     view: str | None = None
@@ -57,6 +73,23 @@ class ReleaseSettings(Config):
     """Never show a user an item that one of their events marks so: `dislike == 1`."""
     actions: dict[str, dict[str, float]] = {"play": {}}
     """The page's buttons, and the feedback that each posts: `play = { played = 1.0 }`."""
+
+    @model_validator(mode="after")
+    def _ranker_and_weights_go_together(self) -> Self:
+        if self.ranker is None and (self.utility or self.surfaces):
+            given = "utility" if self.utility else "surfaces"
+            raise ValueError(
+                f"{given} says what feedback is worth, but nothing ranks by it: name a ranker, or remove it"
+            )
+        if self.ranker is not None and not self.utility:
+            raise ValueError(
+                f"ranker {self.ranker!r} has to know what feedback is worth: add [publish.utility] with like = 1.0, say"
+            )
+        tables = {"utility": self.utility} | {f"surfaces.{name}": weights for name, weights in self.surfaces.items()}
+        for where, weights in tables.items():
+            if self.ranker is not None and not any(weights.values()):
+                raise ValueError(f"every feedback in {where} is worth nothing: give one of them a weight other than 0")
+        return self
 
 
 @dataclass(frozen=True)
@@ -73,6 +106,8 @@ class Release:
     index: Index | None
     """Answers `top_k` for a retriever whose score is a dot product; None for others."""
     popular: AnyModel | None
+    ranker: AnyModel | None
+    """Orders what the retriever chose; the retriever itself where the settings name it twice."""
     histories: LmdbStore
     held: NDArray[np.bytes_]
     """(n,) the sorted keys of the posted events that the log of this release holds."""
@@ -119,6 +154,11 @@ class Release:
             retriever=retriever,
             index=_index(retriever, catalogue) if isinstance(retriever, VectorRetriever) else None,
             popular=load_model(folder / "models" / settings.popular, catalogue.items) if settings.popular else None,
+            ranker=retriever
+            if settings.ranker == settings.retriever
+            else load_model(folder / "models" / settings.ranker, catalogue.items)
+            if settings.ranker
+            else None,
             histories=LmdbStore(folder / "histories", is_read_only=True),
             held=np.load(folder / POSTED) if (folder / POSTED).is_file() else np.zeros(0, np.bytes_),
         )

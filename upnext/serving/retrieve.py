@@ -19,7 +19,7 @@ from upnext.models.build import AnyModel
 from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
 
-__all__ = ["best_items", "best_of_each", "encode", "hidden_items", "make_request"]
+__all__ = ["best_items", "best_of_each", "encode", "hidden_items", "make_request", "readable"]
 
 _SCORES = 1 << 24
 """Models without an index score so many pairs of user and item at a time."""
@@ -50,6 +50,11 @@ def make_request(
     return Request(torch.from_numpy(time_ms), dense, columns, release.people.features.take(dense))
 
 
+def readable(release: Release, pasts: Pasts, time_ms: NDArray[np.int64]) -> Pasts:
+    """What models may read of pasts: what lies strictly before each request less the release's lag."""
+    return pasts.before(time_ms - release.settings.lag) if release.settings.lag else pasts
+
+
 def encode(model: AnyModel, pasts: Pasts, max_tokens: int | None = None) -> State:
     """Encode what the model reads of each past: all in one batch, or, sorted by length, in batches of so many tokens.
 
@@ -71,10 +76,15 @@ def encode(model: AnyModel, pasts: Pasts, max_tokens: int | None = None) -> Stat
     return State.concatenate(states).take(torch.from_numpy(np.argsort(order)))
 
 
-def hidden_items(release: Release, pasts: Pasts) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """What may not be shown: user numbers in rising order, and the dense id that each may not see."""
+def hidden_items(
+    release: Release, pasts: Pasts, unfamiliar: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What may not be shown: user numbers in rising order, and the dense id that each may not see.
+
+    Args:     unfamiliar: (B,) or one for all: who is to be shown only what they never met, in any event.
+    """
     settings, events = release.settings, pasts.events
-    is_hidden = np.zeros(len(events), np.bool_)
+    is_hidden = np.repeat(np.broadcast_to(unfamiliar, len(pasts)), pasts.lengths)
     if settings.exclude_history:
         is_hidden |= True if release.view == ALL else events.views[release.view]
     if settings.hide is not None:

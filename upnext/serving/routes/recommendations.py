@@ -13,22 +13,27 @@ from upnext.serving.routes.asked import MAX_K, AnyRequest, service_of, user_of
 
 __all__ = ["recommendations"]
 
+_OWN = ("user_id", "k", "unfamiliar")
+"""Parameters that are no contexts."""
+
 
 @get("/v1/recommendations")
 async def recommendations(
     request: AnyRequest,
     user_id: Annotated[str, QueryParameter(description="any id; an unknown one is a new visitor")],
     k: Annotated[int, QueryParameter(ge=1, le=MAX_K, description="items per row")] = 20,
+    unfamiliar: Annotated[bool, QueryParameter(description="only items that the user never met")] = False,
 ) -> dict[str, Any]:
     """Rows for a user. Any other parameter is a context of the request: `surface=home`."""
     service = service_of(request)
     release = service.release
-    contexts = {name: value for name, value in request.query_params.items() if name not in ("user_id", "k")}
+    contexts = {name: value for name, value in request.query_params.items() if name not in _OWN}
     query = Query(
         user_id=user_of(release, user_id),
         time_ms=time.time_ns() // 1_000_000 + 1,  # what was posted in this very millisecond counts
         k=k,
         context=check_context(contexts, release, "the query"),
+        unfamiliar=unfamiliar,
     )
     page, latency_ms = await service.recommend(query)
     request_id = secrets.token_hex(8)

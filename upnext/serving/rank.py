@@ -1,0 +1,107 @@
+"""Rank: what the retriever chose, in the order of the utility that is expected of it.
+
+    utility(i) = sum_k w_k E[f_k | history, context, i]
+
+The weights w belong to the surface that asks. Shape letters: B queries, R rows of a page, C candidates of a row.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from upnext.base.batches import Candidates, Request, State
+from upnext.base.ids import FIRST, PADDING
+from upnext.base.protocols import Ranker, expectation
+from upnext.serving.assortment import Assortment
+from upnext.serving.release import Release, ReleaseSettings
+
+__all__ = ["Best", "by_utility", "num_candidates"]
+
+Best: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""The best items of B users, (B, k), and their scores."""
+
+_CANDIDATES = 1 << 13
+"""So many are ranked at a time."""
+
+
+def num_candidates(settings: ReleaseSettings, k: int) -> int:
+    """How many items of a row are retrieved where it is to show k.
+
+    Three times k at least: of a collection the rows "For you" and "Popular now" may take k items each, and other
+    collections none.
+    """
+    return 3 * k if settings.ranker is None else max(settings.num_candidates, 3 * k)
+
+
+def by_utility(
+    release: Release,
+    assortment: Assortment,
+    state: State,
+    request: Request,
+    contexts: Sequence[Mapping[str, str | float]],
+    best: Sequence[Best],
+    counts: NDArray[np.int64],
+) -> list[Best]:
+    """Order the items of each row by expected utility, ties by the lower id.
+
+    Args:     state: the ranker's. contexts: of each query: they name its surface. best: a row's candidates (B, C).
+              counts: (B,) how many of a row's candidates each query considers: the first ones.
+    Returns:  the same items, -1 where there is none, with their utilities.
+    """
+    C = best[0][0].shape[1]
+    is_asked = np.arange(C) < counts[:, None]
+    items = np.concatenate([np.where(is_asked & (found >= FIRST), found, -1) for found, _ in best], axis=1)
+    weights = _weights(release.settings, contexts)
+    step = max(1, _CANDIDATES // max(1, items.shape[1]))
+    utility = np.empty(items.shape, np.float32)
+    for begin in range(0, len(items), step):
+        rows = torch.arange(begin, min(begin + step, len(items)))
+        some = slice(begin, begin + step)
+        candidates = _candidates(assortment, torch.from_numpy(items[some]))
+        model, asked = cast("Ranker", release.ranker), {name: of[some] for name, of in weights.items()}
+        utility[some] = expected_utility(model, state.take(rows), request.take(rows), candidates, asked).numpy()
+    utility[items < 0] = -np.inf
+    return [_sorted(items[:, row : row + C], utility[:, row : row + C]) for row in range(0, items.shape[1], C)]
+
+
+def expected_utility(
+    model: Ranker, state: State, request: Request, candidates: Candidates, weights: Mapping[str, Tensor]
+) -> Tensor:
+    """sum_k w_k E[f_k | history, context, item]: (B, C) float32.
+
+    Args:     weights: (B,) per component; none of them may be one that only orders.
+    """
+    outputs = model.predict(state, request, candidates)
+    total = torch.zeros(candidates.item.shape)
+    for name, weight in weights.items():
+        total += weight[:, None] * expectation(outputs[name], model.components[name])
+    return total
+
+
+def _weights(settings: ReleaseSettings, contexts: Sequence[Mapping[str, str | float]]) -> dict[str, Tensor]:
+    """Each component's weight for each query: that of its surface, else that of every surface."""
+    surfaces = [str(context.get(settings.surface_context, "")) for context in contexts]
+    chosen = [settings.surfaces.get(surface, settings.utility) for surface in surfaces]
+    names = sorted({name for weights in chosen for name in weights})
+    return {name: torch.tensor([weights.get(name, 0.0) for weights in chosen]) for name in names}
+
+
+def _candidates(assortment: Assortment, items: Tensor) -> Candidates:
+    """Items as a ranker reads them; a negative one is masked. New ones bring their features."""
+    mask = items >= FIRST
+    items = torch.where(mask, items, PADDING)
+    num_known = len(assortment.release.catalogue)
+    if not bool((items >= num_known).any()):
+        return Candidates(items, assortment.release.catalogue.items.item_hash[items], mask)
+    hashes = torch.cat([assortment.release.catalogue.items.item_hash, assortment.new_items.item_hash])
+    new = assortment.new_items.take((items - num_known).clamp(min=0))
+    return Candidates(items, hashes[items], mask, new.features)
+
+
+def _sorted(items: NDArray[np.int64], utility: NDArray[np.float32]) -> Best:
+    order = np.lexsort((items, -utility), axis=1)
+    return np.take_along_axis(items, order, 1), np.take_along_axis(utility, order, 1)
