@@ -192,9 +192,10 @@ def test_openapi(client: Client) -> None:
     schema: dict[str, Any] = answer.json()
     assert schema["info"] == {"title": "Tiny", "version": upnext.__version__}
     assert {"/v1/recommendations", "/v1/events", "/v1/users", "/health"} < schema["paths"].keys()
-    (user_id, k) = schema["paths"]["/v1/recommendations"]["get"]["parameters"]
+    (user_id, k, unfamiliar) = schema["paths"]["/v1/recommendations"]["get"]["parameters"]
     assert user_id["required"]
     assert (k["schema"]["minimum"], k["schema"]["maximum"]) == (1, 200)
+    assert (unfamiliar["name"], unfamiliar["required"]) == ("unfamiliar", False)
     assert client.get("/schema/openapi.json").json() == schema
     bodies = {
         path: operation["requestBody"]["content"]["application/json"]["schema"]

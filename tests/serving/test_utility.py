@@ -19,7 +19,7 @@ from tests.serving.projects import Published
 from upnext.base.artifacts import Workspace
 from upnext.base.batches import SequenceBatch, State
 from upnext.base.errors import BadConfig
-from upnext.base.ids import FIRST
+from upnext.base.ids import FIRST, ExternalId
 from upnext.base.protocols import Link
 from upnext.commands.project import load_project
 from upnext.commands.recommend import Setting, recommend_all
@@ -33,7 +33,8 @@ from upnext.serving.recommend import Page, Query, recommend
 from upnext.serving.release import Release
 from upnext.serving.service import Service
 
-MORNING, NIGHT = {"hour": "08"}, {"hour": "21"}
+MORNING: dict[str, str | float] = {"hour": "08"}
+NIGHT: dict[str, str | float] = {"hour": "21"}
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_new_items_are_ranked_by_what_is_known_of_them(service: Service) -> None
 # --- the unfamiliar setting ------------------------------------------------------------------------------------------
 
 
-def met(service: Service, user: str) -> set[int]:
+def met(service: Service, user: ExternalId) -> set[int]:
     ((events, _),) = service.histories.read([user])
     return set(events.item.tolist())
 
