@@ -117,10 +117,10 @@ def _section(table: str, model: type[Config], level: int, suffix: str = "") -> l
             for kind, one in kinds.items():
                 inner += _section(path, one, below + 1, f' with `kind = "{kind}"`')
         elif models:
-            is_named = get_origin(_plain(field.annotation)) is dict
-            deeper = f"{path}.NAME" if is_named else path
-            value = _link("tables", deeper) if is_named else f"a {_link('table', deeper)}"
-            inner += _section(deeper, models[0], below)
+            shape = get_origin(_plain(field.annotation))
+            deeper = f"{path}.NAME" if shape is dict else path
+            value = _link("tables", deeper) if shape in (dict, list) else f"a {_link('table', deeper)}"
+            inner += _section(f"[{deeper}]" if shape is list else deeper, models[0], below)
         default = "" if meaning.startswith("By default") else _default(name, field)
         cells = (f"`{name}`", value, default, meaning)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
@@ -181,7 +181,7 @@ def _models(annotation: Any) -> list[type[Config]]:
     """The configuration models that an annotation may hold: itself, one of several, or the values of a table."""
     found: list[type[Config]] = []
     for part in _parts(annotation):
-        inside = get_args(part)[-1] if get_origin(part) is dict else part
+        inside = get_args(part)[-1] if get_origin(part) in (dict, list) else part
         if isinstance(inside, type) and issubclass(inside, Config):
             found.append(inside)
     return found

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,10 +13,13 @@ from upnext.pipeline.evaluate import EvaluateConfig
 from upnext.pipeline.prepare import PrepareConfig, SimulatedSource
 from upnext.pipeline.pretrain import PretrainConfig
 from upnext.pipeline.publish import ReleaseSettings
+from upnext.pipeline.rank import RankConfig
 from upnext.pipeline.serve import ServeConfig
 from upnext.simulation.settings import SimulationConfig
 
 __all__ = ["Project", "load_project"]
+
+Named = TypeVar("Named", PretrainConfig, RankConfig)
 
 
 class Project(Config):
@@ -30,6 +33,8 @@ class Project(Config):
     """The source of the log, its views, and the split."""
     pretrain: Annotated[dict[str, PretrainConfig], Field(min_length=1)]
     """The models, by the names the other stages use."""
+    rank: dict[str, RankConfig] = {}
+    """The rankers, by names that no other model has."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """The protocol."""
     publish: ReleaseSettings | None = None
@@ -37,9 +42,9 @@ class Project(Config):
     serve: ServeConfig = ServeConfig()
     """The address."""
 
-    @field_validator("pretrain")
+    @field_validator("pretrain", "rank")
     @classmethod
-    def _names_are_file_names(cls, models: dict[str, PretrainConfig]) -> dict[str, PretrainConfig]:
+    def _names_are_file_names(cls, models: dict[str, Named]) -> dict[str, Named]:
         for name in models:
             if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or name == "oracle":
                 raise ValueError(f"the model name {name!r}; use small letters, digits and hyphens, and not 'oracle'")
@@ -49,9 +54,16 @@ class Project(Config):
     def _parts_fit(self) -> Self:
         if isinstance(self.prepare.source, SimulatedSource) != (self.simulate is not None):
             raise ValueError('a table [simulate] and prepare.source.kind = "simulated" go together: add or remove one')
+        for twice in sorted(self.pretrain.keys() & self.rank.keys()):
+            raise ValueError(f"[pretrain] and [rank] both have a model {twice!r}; rename one")
         if self.publish is not None:
             for key in ("retriever", "ranker", "popular"):
                 name = getattr(self.publish, key)
+                if name in self.rank:
+                    raise ValueError(
+                        f"publish.{key} is {name!r}, a boosted ranker: it retrieves nothing, and is not published yet;"
+                        f" choose one of {sorted(self.pretrain)}"
+                    )
                 if name is not None and name not in self.pretrain:
                     raise ValueError(f"publish.{key} is {name!r}; [pretrain] has {sorted(self.pretrain)}")
         return self

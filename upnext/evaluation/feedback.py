@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from upnext.base.batches import Candidates, FlatColumn, Request
+from upnext.base.batches import Candidates, Column, FlatColumn, Request
 from upnext.base.protocols import Ranker, expectation
 from upnext.base.schema import context_column, feedback_column
 from upnext.evaluation.ranking import contexts_of
@@ -27,13 +27,15 @@ __all__ = ["evaluate_feedback", "feedback_figures", "mean_of", "pair_figures", "
 _TOKENS_PER_BLOCK = 25_600
 
 
-def predict_feedback(model: Ranker, log: EventLog, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+def predict_feedback(
+    model: Ranker, log: EventLog, rows: NDArray[np.int64], features: Mapping[str, FlatColumn] | None = None
+) -> dict[str, NDArray[np.float64]]:
     """Predict what came of events, as the server would have when they were shown.
 
     Events of one request with one context are candidates of one call. The history is everything of the model's view
     before the request, the last `max_length` events of it.
 
-    Args:     rows: (N,) of the log.
+    Args:     rows: (N,) of the log; features: what is known of these events as candidates, (N,) by name.
     Returns:  per component (N,): the expectation, in the order of `rows`.
     """
     in_view, events = log.in_view(model.view)
@@ -53,7 +55,9 @@ def predict_feedback(model: Ranker, log: EventLog, rows: NDArray[np.int64]) -> d
         asked = by_request[np.where(mask, place, starts[block, None])]
         with torch.inference_mode():
             state = model.encode(events.batch(begins[block], ends[block]))
-            outputs = model.predict(state, _request(log, rows[first[block]]), _candidates(log, rows[asked], mask))
+            read = {name: _column(column, asked) for name, column in (features or {}).items()}
+            candidates = _candidates(log, rows[asked], mask, read)
+            outputs = model.predict(state, _request(log, rows[first[block]]), candidates)
         for name, link in model.components.items():
             answers[name][asked[mask]] = expectation(outputs[name], link).numpy()[mask]
     return answers
@@ -75,16 +79,28 @@ def _request(log: EventLog, rows: NDArray[np.int64]) -> Request:
     return Request(time_ms, user, contexts_of(log, rows))
 
 
-def _candidates(log: EventLog, rows: NDArray[np.int64], mask: NDArray[np.bool_]) -> Candidates:
+def _candidates(
+    log: EventLog, rows: NDArray[np.int64], mask: NDArray[np.bool_], features: Mapping[str, Column]
+) -> Candidates:
     items, hashes = log.rows.item[rows], log.rows.item_hash[rows]
-    return Candidates(torch.from_numpy(items), torch.from_numpy(hashes), torch.from_numpy(mask))
+    return Candidates(torch.from_numpy(items), torch.from_numpy(hashes), torch.from_numpy(mask), features)
+
+
+def _column(column: FlatColumn, places: NDArray[np.int64]) -> Column:
+    return Column(torch.from_numpy(column.values[places]), torch.from_numpy(column.observed[places]))
 
 
 def evaluate_feedback(
-    rankers: Mapping[str, Ranker], log: EventLog, part: NDArray[np.int8], num_items: int, num_samples: int
+    rankers: Mapping[str, Ranker],
+    log: EventLog,
+    part: NDArray[np.int8],
+    num_items: int,
+    num_samples: int,
+    features: Mapping[str, Mapping[str, FlatColumn]],
 ) -> list[dict[str, Any]]:
     """How well each model foresees the feedback of every test event, beside the mean of all and of each item.
 
+    Args:     features: by model that reads any, those of the test events as candidates.
     Returns:  tidy rows: model, feedback, metric, value, low, high; none where no model predicts feedback.
     """
     if not rankers:
@@ -100,7 +116,7 @@ def evaluate_feedback(
     }
     found = []
     for name, model in {**rankers, **baselines}.items():
-        predicted = predict_feedback(model, log, rows)
+        predicted = predict_feedback(model, log, rows, features.get(name))
         found += [{"model": name} | row for row in feedback_figures(log, rows, predicted, base_rates, num_samples)]
     return found
 

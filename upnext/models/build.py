@@ -13,11 +13,12 @@ from upnext.base.batches import ItemTable
 from upnext.base.configuration import Config, parse_config
 from upnext.base.errors import BadArtifact
 from upnext.models.argus import ARGUS, ARGUSConfig
+from upnext.models.boosted import Boosted
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
 from upnext.models.sasrec import SASRec, SASRecConfig
 from upnext.nn.encoders import Inputs
 
-__all__ = ["AnyModel", "ModelConfig", "load_model", "save_model"]
+__all__ = ["AnyModel", "ModelConfig", "load_any", "load_model", "save_model"]
 
 ModelConfig = Annotated[SASRecConfig | ARGUSConfig | PopularConfig | RecentlyPopularConfig, Field(discriminator="kind")]
 
@@ -66,3 +67,11 @@ def load_model(folder: Path, items: ItemTable) -> AnyModel:
                 return RecentlyPopular.from_tensors(config, tensors)
     except (KeyError, RuntimeError) as error:
         raise BadArtifact(f"{folder} holds weights of another model ({error}); run pretrain again") from None
+
+
+def load_any(folder: Path, items: ItemTable) -> AnyModel | Boosted:
+    """Read what `save_model` or a ranker's `save` wrote.
+
+    Raises:   BadArtifact: a file is missing or damaged.
+    """
+    return Boosted.load(folder) if Boosted.is_in(folder) else load_model(folder, items)

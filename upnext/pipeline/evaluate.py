@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -11,29 +11,28 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
-from upnext.base.batches import Column
+from upnext.base.batches import Column, ItemTable
 from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
-from upnext.base.protocols import Ranker
-from upnext.base.schema import context_column
+from upnext.base.protocols import Ranker, Retriever
 from upnext.base.views import ALL
-from upnext.evaluation.cases import Cases, find_cases
-from upnext.evaluation.examples import NUM_SHOWN, Names
+from upnext.evaluation.cases import find_cases
+from upnext.evaluation.examples import NUM_SHOWN
 from upnext.evaluation.feedback import evaluate_feedback
 from upnext.evaluation.figures import figures
 from upnext.evaluation.insights import Evaluated, find_insights
 from upnext.evaluation.protocol import Protocol, sentences
-from upnext.evaluation.ranking import Histories, Ranking, Scores, rank_cases, retriever_scores
+from upnext.evaluation.ranking import Histories, Ranking, rank_cases
 from upnext.evaluation.render import write_report
 from upnext.evaluation.report import Report, versions, write_figures
 from upnext.events.log import EventLog
 from upnext.events.split import TEST, TRAIN
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
-from upnext.features.vocabulary import Vocabulary
-from upnext.models.build import AnyModel, load_model
-from upnext.models.popularity import RecentlyPopular
-from upnext.simulation.oracle import Oracle
+from upnext.models.boosted import Boosted
+from upnext.models.build import AnyModel, load_any
+from upnext.pipeline.subjects import model_scores, names_of, oracle_scores
+from upnext.preparation.candidate_features import candidate_features
 
 __all__ = ["EvaluateConfig", "run"]
 
@@ -68,7 +67,8 @@ def run(config: EvaluateConfig, workspace: Workspace, names: Sequence[str]) -> A
 
 
 def _common_view(models: Mapping[str, Artifact]) -> str:
-    views = {name: str(_settings(artifact)["view"]) for name, artifact in models.items()}
+    of = {name: _settings(artifact) for name, artifact in models.items()}
+    views = {name: str(settings["view"]) for name, settings in of.items() if settings["kind"] != "boosted"}
     if len(set(views.values())) != 1:
         raise BadConfig(f"the models read different views, {views}: say with evaluate.view which events to predict")
     return next(iter(views.values()))
@@ -96,10 +96,11 @@ def _evaluate(
     trained = np.bincount(histories.events.item[part[histories.rows] == TRAIN], minlength=V)
 
     known, items = People.load(artifact.folder).features.columns, Catalogue.load(artifact.folder).items
-    loaded = {name: load_model(model.folder, items) for name, model in models.items()}
-    subjects = {name: _model_scores(model, log, cases, len(items), known) for name, model in loaded.items()}
+    loaded = {name: load_any(model.folder, items) for name, model in models.items()}
+    retrievers = {name: model for name, model in loaded.items() if isinstance(model, Retriever)}
+    subjects = {name: model_scores(model, log, cases, len(items), known) for name, model in retrievers.items()}
     if simulation:
-        subjects["oracle"] = _oracle_scores(simulation[0], artifact, log, cases, V), 1
+        subjects["oracle"] = oracle_scores(simulation[0], artifact, log, cases, V), 1
     rows: list[dict[str, Any]] = []
     primary: dict[str, Ranking] = {}
     costs = {name: dict(model.manifest["metrics"]) for name, model in models.items()}
@@ -111,8 +112,7 @@ def _evaluate(
             head = {"model": name, "history_removed": is_removed}
             rows += [head | row for row in figures(ranking, cases, trained, config.k, config.bootstrap_samples)]
         primary[name] = rankings[0].first(max(config.k[0], NUM_SHOWN))
-    rankers = {name: model for name, model in loaded.items() if isinstance(model, Ranker)}
-    names, kinds = _names(artifact), {name: str(_settings(model)["kind"]) for name, model in models.items()}
+    names, kinds = names_of(artifact), {name: str(_settings(model)["kind"]) for name, model in models.items()}
     evaluated = Evaluated(histories, part, cases, trained, primary, kinds, names, config.k[0], config.bootstrap_samples)
     rolls = config.history == "rolling"
     decided = Protocol(view, rolls, config.events, removed, config.bootstrap_samples, facts["split"])
@@ -126,7 +126,7 @@ def _evaluate(
         curves={name: curve for name, model in models.items() if (curve := _curve(model))},
         models={name: costs[name] | {"config": model.manifest["config"]} for name, model in models.items()},
         insights=find_insights(evaluated, [row for row in rows if row["history_removed"] == removed]),
-        feedback=evaluate_feedback(rankers, log, part, V, config.bootstrap_samples),
+        feedback=_feedback(config, loaded, log, part, items, known),
         settings={"prepare": artifact.manifest["config"]["config"], "evaluate": config.model_dump(mode="json")},
         made_with=versions(),
     )
@@ -135,62 +135,31 @@ def _evaluate(
     write_report(draft.folder, report)
 
 
+def _feedback(
+    config: EvaluateConfig,
+    models: Mapping[str, AnyModel | Boosted],
+    log: EventLog,
+    part: NDArray[np.int8],
+    items: ItemTable,
+    users: Mapping[str, Column],
+) -> list[dict[str, Any]]:
+    """How well each ranker foresees the feedback of the test part; boosted ones are given their features."""
+    rankers = {name: model for name, model in models.items() if isinstance(model, Ranker)}
+    tested = np.flatnonzero(part == TEST)
+    features = {
+        name: candidate_features(model.config.aggregates, log, tested, items.features, users)
+        for name, model in rankers.items()
+        if isinstance(model, Boosted)
+    }
+    return evaluate_feedback(rankers, log, part, len(items), config.bootstrap_samples, features)
+
+
 def _settings(model: Artifact) -> dict[str, Any]:
     settings: dict[str, Any] = model.manifest["config"]["model"]
     return settings
-
-
-def _names(artifact: Artifact) -> Names:
-    """What the log calls its users, items and categorical contexts."""
-    users, catalogue = Vocabulary.load(artifact.folder / "users.vocabulary.arrow"), Catalogue.load(artifact.folder)
-    contexts = {
-        name: _say(Vocabulary.load(artifact.folder / f"context.{name}.vocabulary.arrow"))
-        for name, kind in artifact.manifest["metrics"]["schema"]["contexts"].items()
-        if kind == "categorical"
-    }
-    return Names(_say(users), catalogue.title, contexts)
-
-
-def _say(vocabulary: Vocabulary) -> Callable[[int], str]:
-    return lambda code: str(vocabulary.external(code))
-
-
-def _model_scores(
-    model: AnyModel, log: EventLog, cases: Cases, num_items: int, user_features: Mapping[str, Column]
-) -> tuple[Scores, int]:
-    """A model's scores, and the longest history it reads."""
-    if isinstance(model, RecentlyPopular):  # it follows the whole stream, and counts what lies before each request
-        _, events = log.in_view(model.view)
-        model = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))
-    scores = retriever_scores(model, log, cases, num_items, user_features=user_features)
-    return scores, max(1, model.max_length)
 
 
 def _curve(model: Artifact) -> list[dict[str, Any]]:
     """The learning curve: a dictionary per epoch; empty for models that are counted."""
     file = model.folder / "history.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-
-
-def _oracle_scores(simulation: Artifact, artifact: Artifact, log: EventLog, cases: Cases, num_items: int) -> Scores:
-    """The simulation's own truth as one more model: what nobody who only reads the log can beat on average."""
-    oracle = Oracle.from_folder(simulation.folder)
-    users = Vocabulary.load(artifact.folder / "users.vocabulary.arrow")
-    column_of = Vocabulary.load(artifact.folder / "items.vocabulary.arrow").encode(oracle.item_ids)
-    names = {
-        name: Vocabulary.load(artifact.folder / f"context.{name}.vocabulary.arrow") for name in ("surface", "device")
-    }
-    codes = {name: log.rows.columns[context_column(name)].values for name in names}
-
-    def scores(block: NDArray[np.int64]) -> NDArray[np.float32]:
-        some = cases.take(block)
-        context = {
-            name: [str(vocabulary.external(code)) for code in codes[name][some.first_target]]
-            for name, vocabulary in names.items()
-        }
-        known = oracle.scores([str(users.external(user)) for user in some.user], some.time_ms, **context)
-        result = np.full((len(some), num_items), -np.inf, np.float32)
-        result[:, column_of] = known
-        return result
-
-    return scores

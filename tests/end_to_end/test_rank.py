@@ -1,0 +1,95 @@
+"""A boosted ranker through the command line: trained, evaluated beside the others, and refused where it cannot be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.end_to_end.test_tiny_project import PROJECT, succeed, upnext, write_log
+from upnext.base.artifacts import Workspace
+from upnext.models.boosted import Boosted
+
+RANK = """
+[rank.trees]
+kind = "boosted"
+aggregates = [
+  {{ by = ["user"], what = "recency" }},
+  {{ by = ["item"], what = "mean", feedback = "played" }},
+  {{ by = ["user", "surface"], window = "2d" }},
+]
+{more}
+[rank.trees.training]
+least_in_leaf = 5
+trees = 30
+"""
+
+
+def write_project(folder: Path, more: str = "") -> Path:
+    write_log(folder / "log.csv")
+    file = folder / "project.toml"
+    file.write_text(PROJECT.format(folder=folder) + RANK.format(more=more))
+    return file
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return write_project(tmp_path)
+
+
+def test_from_a_csv_to_a_report(project):
+    settings = ("rank.trees.utility.played=1", 'rank.trees.window="5d"', 'prepare.split.validation="4d"')
+    done = succeed("run", project, "--until", "evaluate", *(part for one in settings for part in ("--set", one)))
+    assert "rank trees" in done
+    workspace = Workspace(project.parent / "work")
+    model = Boosted.load(workspace.current("model-trees", "model").folder)
+    assert list(model.components) == ["played", "utility"]
+    assert "user+surface.count.48h" in model.features
+    shares = json.loads((workspace.current("model-trees", "model").folder / "importance.json").read_text())
+    assert shares.keys() == {"played", "utility"}
+    report = workspace.current("report", "report").folder
+    rows = json.loads((report / "feedback.json").read_text())
+    assert {row["model"] for row in rows} == {"trees", "mean", "item rates"}
+    assert all(np.isfinite(row["value"]) for row in rows)
+    assert "trees" not in {row["model"] for row in json.loads((report / "metrics.json").read_text())}
+    assert "trees" in (report / "report.md").read_text()
+
+
+def test_it_is_found_and_not_trained_again(project):
+    succeed("run", project, "--until", "rank")
+    workspace = Workspace(project.parent / "work")
+    first = workspace.current("model-trees", "model")
+    assert "trees: " not in succeed("rank", project)
+    assert workspace.current("model-trees", "model").name == first.name
+    succeed("rank", project, "--set", "rank.trees.training.seed=3")
+    assert workspace.current("model-trees", "model").name != first.name
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ('rank.trees.aggregates=[{by=["author"]}]', "rank.trees: the aggregate 'author.count': no by 'author'"),
+        ('rank.trees.feedback=["like"]', "rank.trees: feedback names 'like'; the log has the feedback ['played']"),
+        ('rank.trees.view="x"', "no view 'x'"),
+        ('rank.trees.view="never"', "the training part holds no event of the view 'never'"),
+        ('rank.trees.ignore=["x"]', "rank.trees: ignore names 'x'"),
+        ('rank.trees.kind="forest"', "boosted"),
+        ('rank.sasrec.kind="boosted"', "[pretrain] and [rank] both have a model 'sasrec'"),
+        ('publish.retriever="trees"', "publish.retriever is 'trees', a boosted ranker"),
+        ("rank.trees.utility.played=1", "rank.trees: no two events of the training part compete; give a"),
+    ],
+)
+def test_bad_settings_are_explained(project, setting, words):
+    done = upnext("run", project, "--until", "rank", "--set", 'prepare.views.never="played > 2"', "--set", setting)
+    assert done.returncode == 2, done.stderr
+    assert words in " ".join(done.stderr.split())
+
+
+def test_a_log_without_feedback_is_refused(tmp_path):
+    file = write_project(tmp_path)
+    text = file.read_text().replace('[prepare.source.feedback]\nplayed = "fraction"\n', "")
+    text = text.replace('[prepare.views]\nwatched = "played >= 0.5"\n', "").replace('view = "watched"\n', "")
+    file.write_text(text)
+    done = upnext("run", file, "--until", "rank", "--set", "rank.trees.aggregates=[]")
+    assert done.returncode == 2, done.stderr
+    assert "the log has no feedback: a ranker has nothing to learn" in " ".join(done.stderr.split())

@@ -1,0 +1,392 @@
+"""The boosted ranker: gradient-boosted trees over counts and other columns of each candidate, one model per feedback.
+
+Shape letters: N examples, F features, B requests, C candidates.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from upnext.base.batches import Candidates, Column, FlatColumn, Request, SequenceBatch, State
+from upnext.base.configuration import Config, Duration, parse_config
+from upnext.base.errors import BadArtifact, BadBatch, BadConfig
+from upnext.base.protocols import Link
+from upnext.base.schema import FeedbackKind
+from upnext.base.views import ALL
+from upnext.features.aggregates import Aggregate
+
+if TYPE_CHECKING:  # it is loaded where trees are grown or asked, and not by who only imports this
+    from lightgbm import Booster
+
+__all__ = ["UTILITY", "Boosted", "BoostedConfig", "BoostingConfig", "Examples"]
+
+UTILITY = "utility"
+"""What the output is called that only orders."""
+
+_FILE = "boosted.json"
+_OBJECTIVES: dict[FeedbackKind, str] = {"binary": "binary", "fraction": "cross_entropy", "amount": "poisson"}
+_LINKS: dict[FeedbackKind, Link] = {"binary": Link.SIGMOID, "fraction": Link.SIGMOID, "amount": Link.EXP}
+_LEVELS = 30
+"""LambdaRank tells at most so many utilities apart."""
+
+
+class BoostingConfig(Config):
+    """How trees are grown."""
+
+    seed: int = 0
+    """Draws the rows and columns of each tree."""
+    trees: Annotated[int, Field(ge=1)] = 1000
+    """The most trees of one model."""
+    patience: Annotated[int, Field(ge=1)] = 50
+    """Stop when the validation part has not been better for so many trees; the best number of trees is kept."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """What a tree adds of its answer."""
+    leaves: Annotated[int, Field(ge=2, le=10_000)] = 31
+    """The most leaves of a tree."""
+    least_in_leaf: Annotated[int, Field(ge=1)] = 100
+    """The fewest examples of a leaf."""
+    row_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The share of examples that each tree sees."""
+    column_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The share of features that each tree sees."""
+    most_categories: Annotated[int, Field(ge=1, le=10_000)] = 255
+    """Of each category the most frequent values are told apart; the others count as missing."""
+
+
+class BoostedConfig(Config):
+    """What a boosted ranker reads, and what it predicts."""
+
+    kind: Literal["boosted"] = "boosted"
+    view: str = ALL
+    """The events that it is trained on."""
+    aggregates: list[Aggregate] = []
+    """Counts, means, recency and age up to the moment of the request. Beside them it reads the contexts, the hour of
+    the day (UTC), and the categorical, multi-valued (the first value) and numeric features of item and user."""
+    ignore: list[str] = []
+    """Of what it would read, what it does not: `"feature.user.age"`, `"context.device"`, `"hour_of_day"`."""
+    feedback: list[str] | None = None
+    """The feedback that it predicts. Unset: all that the log has."""
+    utility: dict[str, float] = {}
+    """Weights of feedback. Given, it also learns, by LambdaRank, to order candidates by their weighted sum."""
+    window: Annotated[Duration, Field(gt=0)] | None = None
+    """Who competes in the ordering: the events of a user within so much time, cut on the clock. Unset: those of a
+    request."""
+    training: BoostingConfig = BoostingConfig()
+    """How trees are grown."""
+
+    @model_validator(mode="after")
+    def _it_learns_something_once(self) -> "BoostedConfig":
+        names = [aggregate.name for aggregate in self.aggregates]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the aggregate {name!r} is declared twice; remove one")
+        if self.feedback == [] and not self.utility:
+            raise ValueError("feedback = [] leaves nothing to predict; name feedback, or give a utility")
+        if self.window is not None and not self.utility:
+            raise ValueError("'window' has no effect without a utility; remove it")
+        return self
+
+    def predicted(self, kinds: Mapping[str, FeedbackKind]) -> dict[str, FeedbackKind]:
+        """The feedback that it predicts, of what a log has.
+
+        Raises:   BadConfig: it is to predict or weigh what the log does not have, or the log has no feedback.
+        """
+        if not kinds:
+            raise BadConfig("the log has no feedback: a ranker has nothing to learn; declare some in prepare.source")
+        for key, names in (("feedback", self.feedback or []), ("utility", list(self.utility))):
+            for name in names:
+                if name not in kinds:
+                    raise BadConfig(f"{key} names {name!r}; the log has the feedback {sorted(kinds)}")
+        if self.utility and UTILITY in kinds:
+            raise BadConfig(f"the log has a feedback {UTILITY!r}, as the output of `utility`; rename it in the source")
+        return {name: kind for name, kind in kinds.items() if self.feedback is None or name in self.feedback}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a ranker learns from: features and feedback by name, (N,) each, and who competes with whom.
+
+    A column of integers is a category. `group` is rising; `utility` is what the ordering is by.
+    """
+
+    features: Mapping[str, FlatColumn]
+    feedback: Mapping[str, FlatColumn]
+    group: NDArray[np.int64]
+    utility: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Output:
+    """One model: what it is asked, and what its raw answer is moved by."""
+
+    name: str
+    link: Link
+    shift: float
+    booster: "Booster"
+
+
+class Boosted:
+    """LightGBM per feedback (logistic, cross-entropy of fractions, Poisson for amounts), and LambdaRank for a utility.
+
+    It has no history: all that it knows of the past comes as features of the candidates, computed for the moment of the
+    request. An amount is divided by its mean before it is learnt.
+
+    Args:     features: by name, the values of a category that are told apart, rising; None for a number.
+    """
+
+    def __init__(
+        self, config: BoostedConfig, features: Mapping[str, NDArray[np.int64] | None], outputs: list[_Output]
+    ) -> None:
+        self.config, self.features = config, dict(features)
+        self._outputs = outputs
+
+    @classmethod
+    def fit(
+        cls,
+        config: BoostedConfig,
+        kinds: Mapping[str, FeedbackKind],
+        train: Examples,
+        validation: Examples,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> "Boosted":
+        """Grow the trees on `train`; `validation` decides how many.
+
+        Args:     kinds: of every feedback of the log.
+        Raises:   BadConfig: no features, an ignored one that there is not, or a feedback that one of the two never has.
+        """
+        for name in config.ignore:
+            if name not in train.features:
+                raise BadConfig(f"ignore names {name!r}; the candidates have the features {sorted(train.features)}")
+        read = {name: column for name, column in train.features.items() if name not in config.ignore}
+        if not read:
+            raise BadConfig("there is nothing to read: declare aggregates, or a source with contexts or features")
+        features = {name: _told_apart(column, config.training) for name, column in read.items()}
+        parts = [(part, _matrix(part.features, features)) for part in (train, validation)]
+        outputs = []
+        for name, kind in config.predicted(kinds).items():
+            targets = [
+                _observed(part.feedback[name], name, where) for (part, _), where in zip(parts, _PARTS, strict=True)
+            ]
+            scale = max(float(targets[0][1].mean()), 1e-6) if kind == "amount" else 1.0
+            data = [_Part(X[rows], values / scale) for (_, X), (rows, values) in zip(parts, targets, strict=True)]
+            booster = _grow(_OBJECTIVES[kind], data, features, config.training, {})
+            outputs.append(_Output(name, _LINKS[kind], float(np.log(scale)), booster))
+            tell(f"{name}: {booster.num_trees()} trees")
+        if config.utility:
+            gains = _gains(train.utility)
+            data = [_Part(X, _levels(part.utility, gains), _sizes(part.group)) for part, X in parts]
+            booster = _grow("lambdarank", data, features, config.training, {"label_gain": (gains - gains[0]).tolist()})
+            outputs.append(_Output(UTILITY, Link.ORDER_ONLY, 0.0, booster))
+            tell(f"{UTILITY}: {booster.num_trees()} trees")
+        return cls(config, features, outputs)
+
+    @property
+    def view(self) -> str:
+        """The view it learnt from."""
+        return self.config.view
+
+    @property
+    def max_length(self) -> int:
+        """It reads no history."""
+        return 0
+
+    @property
+    def components(self) -> Mapping[str, Link]:
+        """Each feedback, with the link of its output, and `utility`, which only orders."""
+        return {output.name: output.link for output in self._outputs}
+
+    def encode(self, histories: SequenceBatch) -> State:
+        """Nothing to remember."""
+        return State({"nothing": torch.zeros(len(histories), 0)})
+
+    def predict(self, state: State, request: Request, candidates: Candidates) -> dict[str, Float[Tensor, "B C"]]:
+        """The trees' raw answers to the candidates' features; where the mask is false they mean nothing.
+
+        Raises:   BadBatch: the candidates lack a feature.
+        """
+        shape = candidates.item.shape
+        flat = {name: _flat(column) for name, column in candidates.features.items()}
+        X = _matrix(flat, self.features)
+        answers = {}
+        for output in self._outputs:
+            raw = output.booster.predict(X, raw_score=True, num_threads=torch.get_num_threads()) if len(X) else []
+            answers[output.name] = torch.from_numpy(np.asarray(raw, np.float32) + output.shift).reshape(shape)
+        return answers
+
+    def importance(self) -> dict[str, dict[str, float]]:
+        """Per output, each feature's share of all that the splits gained."""
+        shares = {}
+        for output in self._outputs:
+            gain = output.booster.feature_importance("gain")
+            shares[output.name] = dict(zip(self.features, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
+        return shares
+
+    def save(self, folder: Path) -> None:
+        """Write `boosted.json` and, per output, LightGBM's text model into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = _Checkpoint(
+            model=self.config,
+            features={name: None if values is None else values.tolist() for name, values in self.features.items()},
+            outputs=[_SavedOutput(name=o.name, link=o.link, shift=o.shift) for o in self._outputs],
+        )
+        (folder / _FILE).write_text(checkpoint.model_dump_json(indent=1))
+        for number, output in enumerate(self._outputs):
+            (folder / _trees_file(number)).write_text(output.booster.model_to_string())
+
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Whether a folder holds what `save` writes."""
+        return (folder / _FILE).is_file()
+
+    @classmethod
+    def load(cls, folder: Path) -> "Boosted":
+        """Read what `save` wrote.
+
+        Raises:   BadArtifact: a file is missing or damaged.
+        """
+        from lightgbm import Booster
+        from lightgbm.basic import LightGBMError
+
+        try:
+            data = json.loads((folder / _FILE).read_text())
+            texts = [(folder / _trees_file(number)).read_text() for number in range(len(data["outputs"]))]
+            boosters = [Booster(model_str=text) for text in texts]
+        except (OSError, ValueError, LookupError, TypeError, LightGBMError) as error:
+            raise BadArtifact(f"{folder} holds no whole boosted ranker ({error}); run rank again") from None
+        saved = parse_config(_Checkpoint, data, str(folder / _FILE))
+        outputs = [_Output(o.name, o.link, o.shift, b) for o, b in zip(saved.outputs, boosters, strict=True)]
+        features = {n: None if values is None else np.array(values, np.int64) for n, values in saved.features.items()}
+        return cls(saved.model, features, outputs)
+
+
+class _SavedOutput(Config):
+    name: str
+    link: Link
+    shift: float
+
+
+class _Checkpoint(Config):
+    model: BoostedConfig
+    features: dict[str, list[int] | None]
+    outputs: list[_SavedOutput]
+
+
+_PARTS = ("training", "validation")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What trees are grown on, or held against: features, targets, and the sizes of groups that compete."""
+
+    X: NDArray[np.float32]
+    y: NDArray[np.float64]
+    sizes: NDArray[np.int64] | None = None
+
+
+def _trees_file(number: int) -> str:
+    return f"trees-{number:03}.txt"
+
+
+def _told_apart(column: FlatColumn, config: BoostingConfig) -> NDArray[np.int64] | None:
+    """The values of a category that the trees tell apart, rising: the most frequent ones. None for a number."""
+    if not np.issubdtype(column.values.dtype, np.integer):
+        return None
+    values, counts = np.unique(column.values[column.observed], return_counts=True)
+    kept = np.argsort(-counts, kind="stable")[: config.most_categories]
+    return np.sort(values[kept]).astype(np.int64)
+
+
+def _matrix(columns: Mapping[str, FlatColumn], features: Mapping[str, NDArray[np.int64] | None]) -> NDArray[np.float32]:
+    """(N, F): numbers, and places of categories among those told apart; NaN for what is missing or not among them."""
+    for name in features:
+        if name not in columns:
+            raise BadBatch(f"the boosted ranker reads the feature {name!r}; the candidates have {sorted(columns)}")
+    count = max((len(columns[name].values) for name in features), default=0)
+    X = np.full((count, len(features)), np.nan, np.float32)
+    for number, (name, values) in enumerate(features.items()):
+        column = columns[name]
+        if values is None:
+            X[column.observed, number] = column.values[column.observed]
+            continue
+        place = np.searchsorted(values, column.values)
+        is_known = column.observed & (place < len(values))
+        is_known[is_known] = values[place[is_known]] == column.values[is_known]
+        X[is_known, number] = place[is_known]
+    return X
+
+
+def _flat(column: Column) -> FlatColumn:
+    return FlatColumn(column.values.flatten().numpy(), column.observed.flatten().numpy())
+
+
+def _observed(column: FlatColumn, name: str, where: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The examples where a feedback was observed, and its values there."""
+    rows = np.flatnonzero(column.observed)
+    if not len(rows):
+        raise BadConfig(f"{name!r} was nowhere observed in the {where} part; leave it out of `feedback`")
+    return rows, column.values[rows].astype(np.float64)
+
+
+def _gains(utility: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The levels of utility that LambdaRank tells apart, rising: its values, or quantiles where there are many."""
+    values = np.unique(utility)
+    return values if len(values) <= _LEVELS else np.unique(np.quantile(utility, np.linspace(0, 1, _LEVELS)))
+
+
+def _levels(utility: NDArray[np.float64], gains: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The level nearest to each utility, by number."""
+    middle = (gains[1:] + gains[:-1]) / 2
+    return np.searchsorted(middle, utility).astype(np.float64)
+
+
+def _sizes(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sizes of rising groups, in their order."""
+    return np.unique(group, return_counts=True)[1]
+
+
+def _grow(
+    objective: str,
+    data: Sequence[_Part],
+    features: Mapping[str, NDArray[np.int64] | None],
+    config: BoostingConfig,
+    extra: dict[str, Any],
+) -> "Booster":
+    """Grow the trees of one output on the first of two parts; the second says when to stop."""
+    import lightgbm
+
+    parameters = extra | {
+        "objective": objective,
+        "learning_rate": config.learning_rate,
+        "num_leaves": config.leaves,
+        "min_data_in_leaf": config.least_in_leaf,
+        "bagging_fraction": config.row_share,
+        "bagging_freq": 1,
+        "feature_fraction": config.column_share,
+        "seed": config.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": torch.get_num_threads(),
+        "eval_at": [10],
+        "verbosity": -1,
+    }
+    categories = [number for number, values in enumerate(features.values()) if values is not None]
+    # Names may hold what LightGBM does not allow: features go by their numbers.
+    names = [f"f{number}" for number in range(len(features))]
+    train, held = data
+    grown_on = lightgbm.Dataset(
+        train.X, train.y, group=train.sizes, categorical_feature=categories, feature_name=names, params=parameters
+    )
+    held_out = lightgbm.Dataset(held.X, held.y, group=held.sizes, reference=grown_on, params=parameters)
+    stop = lightgbm.early_stopping(config.patience, verbose=False)
+    grown = lightgbm.train(parameters, grown_on, config.trees, valid_sets=[held_out], callbacks=[stop])
+    # Only the best number of trees stays.
+    return lightgbm.Booster(model_str=grown.model_to_string(num_iteration=grown.best_iteration))

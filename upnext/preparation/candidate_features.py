@@ -1,0 +1,114 @@
+"""What a ranker reads of events as candidates: aggregates of the past, and what is known of item, user and request.
+
+For an event everything is computed as of the start of its request: it sees neither its siblings nor itself.
+
+Shape letters: N events asked about.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from upnext.base.batches import Column, FlatColumn
+from upnext.base.errors import BadConfig
+from upnext.base.schema import context_column, feedback_column
+from upnext.events.log import EventLog
+from upnext.features.aggregates import Aggregate, Past, Questions, compute_aggregates
+
+__all__ = ["candidate_features", "check_aggregates"]
+
+_HOUR = "hour_of_day"
+_DAY_MS = 86_400_000
+_CATEGORIES = ("categorical", "multi")
+
+Features = Mapping[str, Column]
+"""A table of items or users by dense id, encoded."""
+
+
+def candidate_features(
+    aggregates: Sequence[Aggregate], log: EventLog, rows: NDArray[np.int64], items: Features, users: Features
+) -> dict[str, FlatColumn]:
+    """The features of some events, as they were known when their request began.
+
+    Args:     rows: (N,) of the log; items, users: what is known of them.
+    Returns:  by name (N,): `context.NAME`, `feature.item.NAME` and `feature.user.NAME` (categories as integers, of
+              several values the first), `hour_of_day`, then the aggregates by their names.
+    Raises:   BadConfig: an aggregate names what the log does not have.
+    """
+    check_aggregates(aggregates, log)
+    features = {name: _taken(log, name, rows) for name in map(context_column, log.schema.contexts)}
+    for owner, kinds, table, dense in (
+        ("item", log.schema.item_features, items, log.rows.item),
+        ("user", log.schema.user_features, users, log.rows.user),
+    ):
+        for name, kind in kinds.items():
+            if kind in (*_CATEGORIES, "numeric"):
+                features[f"feature.{owner}.{name}"] = _of_table(table[name], dense[rows])
+    now_ms = log.rows.time_ms[log.request_start[rows]]
+    if log.schema.has_times:
+        features[_HOUR] = _number((now_ms % _DAY_MS / 3_600_000).astype(np.float32))
+    names = {name for aggregate in aggregates for name in aggregate.by}
+    keys = {name: _key(log, items, name) for name in sorted(names)}
+    feedback = {name: log.rows.columns[feedback_column(name)] for name in log.schema.feedback}
+    # What is unknown is like nothing: neither like a known value nor like another unknown one.
+    past = Past({name: _with(key, -1) for name, key in keys.items()}, log.rows.time_ms, feedback, log.views)
+    asked = {name: _with(key, -2)[rows] for name, key in keys.items()}
+    answers = compute_aggregates(aggregates, past, Questions(asked, now_ms))
+    return features | {name: _number(answer) for name, answer in answers.items()}
+
+
+def check_aggregates(aggregates: Sequence[Aggregate], log: EventLog) -> None:
+    """Refuse aggregates that name what the log does not have.
+
+    Raises:   BadConfig: a key, a feedback or a view that there is not, or no times.
+    """
+    if aggregates and not log.schema.has_times:
+        raise BadConfig("aggregates need times; this log has only an order: remove them")
+    contexts = {name for name, kind in log.schema.contexts.items() if kind == "categorical"}
+    features = {name for name, kind in log.schema.item_features.items() if kind in _CATEGORIES}
+    for aggregate in aggregates:
+        for kind, names, allowed in (
+            ("by", aggregate.by, {"user", "item"} | contexts | features),
+            ("feedback", [aggregate.feedback] if aggregate.feedback else [], set(log.schema.feedback)),
+            ("view", [aggregate.view], set(log.views)),
+        ):
+            for name in names:
+                if name not in allowed:
+                    raise BadConfig(f"the aggregate {aggregate.name!r}: no {kind} {name!r}; allowed: {sorted(allowed)}")
+        for name in aggregate.by:
+            if name in contexts & features or (name in ("user", "item") and name in contexts | features):
+                raise BadConfig(
+                    f"the aggregate {aggregate.name!r}: {name!r} names two columns; rename one in the source"
+                )
+
+
+def _taken(log: EventLog, name: str, rows: NDArray[np.int64]) -> FlatColumn:
+    column = log.rows.columns[name]
+    return FlatColumn(column.values[rows], column.observed[rows])
+
+
+def _of_table(column: Column, dense: NDArray[np.int64]) -> FlatColumn:
+    """A feature of the items or users of events; of several values the first."""
+    first = column if column.values.dim() == 1 else Column(column.values[:, 0], column.observed[:, 0])
+    taken = first.take(torch.from_numpy(dense))
+    return FlatColumn(taken.values.numpy(), taken.observed.numpy())
+
+
+def _number(values: NDArray[np.float32]) -> FlatColumn:
+    return FlatColumn(values, ~np.isnan(values))
+
+
+def _key(log: EventLog, items: Features, name: str) -> FlatColumn:
+    """What events are grouped by, for every event of the log."""
+    if name in ("user", "item"):
+        dense: NDArray[np.int64] = getattr(log.rows, name)
+        return FlatColumn(dense, np.ones(len(dense), bool))
+    if name in log.schema.contexts:
+        return log.rows.columns[context_column(name)]
+    return _of_table(items[name], log.rows.item)
+
+
+def _with(key: FlatColumn, missing: int) -> NDArray[np.int64]:
+    return np.where(key.observed, key.values, missing).astype(np.int64)
