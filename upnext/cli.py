@@ -186,6 +186,28 @@ def similar(
     print_similar(workspace, item, k, as_json, Console(), threads)
 
 
+@app.command()
+def generate(
+    workspace: HasRelease,
+    user: Annotated[str, typer.Option("--user", "-u", help="the user's id")],
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="how many events")] = 5,
+    context: Context = None,
+    temperature: Annotated[float | None, typer.Option(help="draw items and feedback; left out: the likeliest")] = None,
+    seed: Annotated[int, typer.Option(help="of what is drawn")] = 0,
+    step: Annotated[str | None, typer.Option(metavar="DURATION", help="between events; else the median gap")] = None,
+    repeats: Annotated[bool, typer.Option("--repeats", help="an item may come again")] = False,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Roll out what a user would do next: items, times and feedback, each event told to the model before the next."""
+    from rich.console import Console
+
+    from upnext.commands.generate import print_future
+
+    drawing = {"temperature": temperature, "seed": seed, "step": step, "repeats": repeats}
+    print_future(workspace, user, k, context or [], drawing, as_json, Console(), threads)
+
+
 @releases.command("list")
 def list_releases(workspace: HasRelease, as_json: AsJson = False) -> None:
     """List releases: when they were made, their models, which is current, which a rollback would choose."""

@@ -50,23 +50,26 @@ def slow_page(release: Release, histories: Histories, query: Query) -> dict[str,
     return {name: items for name, items in page.items() if items}
 
 
-def slow_utility(release: Release, histories: Histories, query: Query, item: int) -> float:
-    """What is expected of one item alone: every feedback's expectation by hand, times its weight."""
+def slow_expectations(release: Release, histories: Histories, query: Query, item: int) -> dict[str, float]:
+    """What is expected of one item alone, by hand; all feedback is binary."""
     ((events, _),) = histories.read([query.user_id])
     past = Pasts.join([events.take(events.time_ms < query.time_ms - release.settings.lag)])
     times = torch.tensor([query.time_ms]).numpy()
     user = torch.tensor([release.users.dense(query.user_id)]).numpy()
-    context = query.context or {}
-    request = make_request(release, times, user, [context])
-    weights = release.settings.surfaces.get(str(context.get("surface")), release.settings.utility)
+    request = make_request(release, times, user, [query.context or {}])
     one = torch.tensor([[item]])
     candidates = Candidates(one, release.catalogue.items.item_hash[one], torch.ones(1, 1, dtype=torch.bool))
     assert release.ranker is not None
     ranker = cast("Ranker", release.ranker)
+    assert set(ranker.components.values()) == {Link.SIGMOID}
     with torch.inference_mode():
         outputs = ranker.predict(encode(release.ranker, past), request, candidates)
-    total = 0.0
-    for name, weight in weights.items():
-        assert ranker.components[name] is Link.SIGMOID
-        total += weight / (1.0 + float(torch.exp(-outputs[name][0, 0])))
-    return total
+    return {name: 1.0 / (1.0 + float(torch.exp(-output[0, 0]))) for name, output in outputs.items()}
+
+
+def slow_utility(release: Release, histories: Histories, query: Query, item: int) -> float:
+    """Every feedback's expectation, times its weight on the surface that asks."""
+    surface = str((query.context or {}).get("surface"))
+    weights = release.settings.surfaces.get(surface, release.settings.utility)
+    expected = slow_expectations(release, histories, query, item)
+    return sum(weight * expected[name] for name, weight in weights.items())

@@ -23,7 +23,7 @@ from upnext.serving.pasts import Pasts
 from upnext.serving.records import load_records
 from upnext.serving.release import Release
 
-__all__ = ["EVENTS", "Histories", "LiveEvent", "belongs_to", "history_key", "pack_history"]
+__all__ = ["EVENTS", "Histories", "LiveEvent", "belongs_to", "history_key", "merged", "pack_history"]
 
 _HISTORY = b"h/"
 EVENTS = b"e/"
@@ -156,13 +156,8 @@ class Histories:
         released = _unpack(stored, self.release.schema)
         if not posted:
             return released, np.zeros(len(released), np.bool_)
-        # Each posted event is a request of its own: its number must be none of the released ones.
-        live = replace(live, request=live.request + released.request.max(initial=-1) + 1)
-        both = Events.concatenate([released, live])
-        order = np.argsort(both.time_ms, kind="stable")
-        both = both.take(order)
-        group = np.cumsum(np.diff(both.request, prepend=both.request[:1]) != 0)
-        return replace(both, request=group), order >= len(released)
+        both, order = merged(released, live)
+        return both, order >= len(released)
 
     def as_events(self, posted: list[LiveEvent]) -> Events:
         """Posted events as arrays, with the views of the schema."""
@@ -183,6 +178,17 @@ class Histories:
             columns=columns,
             views=schema.select_views(columns),
         )
+
+
+def merged(released: Events, live: Events) -> tuple[Events, NDArray[np.int64]]:
+    """A user's events and later ones in the order of time, and (N,) where each was among those and these in a row."""
+    # Each posted event is a request of its own: its number must be none of the released ones.
+    live = replace(live, request=live.request + released.request.max(initial=-1) + 1)
+    both = Events.concatenate([released, live])
+    order = np.argsort(both.time_ms, kind="stable")
+    both = both.take(order)
+    group = np.cumsum(np.diff(both.request, prepend=both.request[:1]) != 0)
+    return replace(both, request=group), order
 
 
 def _decoded(found: Iterator[tuple[bytes, bytes]]) -> list[LiveEvent]:

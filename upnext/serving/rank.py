@@ -19,7 +19,7 @@ from upnext.base.protocols import Ranker, expectation
 from upnext.serving.assortment import Assortment
 from upnext.serving.release import Release, ReleaseSettings
 
-__all__ = ["Best", "by_utility", "num_candidates"]
+__all__ = ["Best", "by_utility", "candidates_of", "num_candidates"]
 
 Best: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32]]
 """The best items of B users, (B, k), and their scores."""
@@ -61,7 +61,7 @@ def by_utility(
     for begin in range(0, len(items), step):
         rows = torch.arange(begin, min(begin + step, len(items)))
         some = slice(begin, begin + step)
-        candidates = _candidates(assortment, torch.from_numpy(items[some]))
+        candidates = candidates_of(assortment, torch.from_numpy(items[some]))
         model, asked = cast("Ranker", release.ranker), {name: of[some] for name, of in weights.items()}
         utility[some] = expected_utility(model, state.take(rows), request.take(rows), candidates, asked).numpy()
     utility[items < 0] = -np.inf
@@ -90,7 +90,7 @@ def _weights(settings: ReleaseSettings, contexts: Sequence[Mapping[str, str | fl
     return {name: torch.tensor([weights.get(name, 0.0) for weights in chosen]) for name in names}
 
 
-def _candidates(assortment: Assortment, items: Tensor) -> Candidates:
+def candidates_of(assortment: Assortment, items: Tensor) -> Candidates:
     """Items as a ranker reads them; a negative one is masked. New ones bring their features."""
     mask = items >= FIRST
     items = torch.where(mask, items, PADDING)

@@ -108,6 +108,8 @@ class Release:
     popular: AnyModel | None
     ranker: AnyModel | None
     """Orders what the retriever chose; the retriever itself where the settings name it twice."""
+    temperature: float
+    """The retriever's scores divided by it are logits of the next item."""
     histories: LmdbStore
     held: NDArray[np.bytes_]
     """(n,) the sorted keys of the posted events that the log of this release holds."""
@@ -159,6 +161,7 @@ class Release:
             else load_model(folder / "models" / settings.ranker, catalogue.items)
             if settings.ranker
             else None,
+            temperature=artifact.manifest["metrics"].get("temperature", 1.0),
             histories=LmdbStore(folder / "histories", is_read_only=True),
             held=np.load(folder / POSTED) if (folder / POSTED).is_file() else np.zeros(0, np.bytes_),
         )
