@@ -145,6 +145,17 @@ def serve(file: File, overrides: Set = None) -> None:
 
 
 @app.command()
+def describe(file: File, overrides: Set = None, as_json: AsJson = False) -> None:
+    """Say what each model costs before it is trained: parameters, FLOPs, memory, expected time on this machine."""
+    from rich.console import Console
+
+    from upnext.commands import describe as commands
+    from upnext.commands.project import load_project
+
+    commands.describe(load_project(file, overrides or []), Console(), as_json=as_json)
+
+
+@app.command()
 def recommend(
     workspace: HasRelease,
     user: Annotated[list[str] | None, typer.Option("--user", "-u", help="a user's id; repeatable")] = None,

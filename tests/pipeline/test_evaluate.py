@@ -49,8 +49,16 @@ def test_segments_add_up_to_the_metrics(tiny: Published, tmp_path: Path, monkeyp
         assert sum(row["shares"]) == pytest.approx(1)
         if row["model"] is not None:
             assert row["coverage"] == pytest.approx(total[row["model"], "coverage"]["value"])
-    assert headings(found["page"])[:6] == [
-        "Quality", "Against the baseline", "Segments", "Popularity", "Example users", "Learning curves",
+    losses = {(row["model"], row["dimension"], row["segment"]): row for row in found["next_item"]}
+    assert {model for model, _, _ in losses} == {"sasrec", "frequency"}
+    whole = losses["sasrec", None, None]
+    parts = [
+        row for (model, dimension, _), row in losses.items() if (model, dimension) == ("sasrec", "Context surface")
+    ]
+    assert sum(row["targets"] for row in parts) == whole["targets"]
+    assert all(row["low"] <= row["value"] <= row["high"] for row in (whole, *parts) if row["value"] is not None)
+    assert headings(found["page"])[:7] == [
+        "Quality", "Against the baseline", "Segments", "Next item", "Popularity", "Example users", "Learning curves",
     ]  # fmt: skip
     assert "Context hour" in found["page"]
     assert len(found["page"]) < 1_500_000

@@ -14,6 +14,7 @@ from upnext.evaluation.tables import (
     costs,
     difference_table,
     feedback_tables,
+    next_item_tables,
     popularity_table,
     segment_tables,
 )
@@ -52,6 +53,9 @@ def _more(report: Report, figures: Figures) -> list[str]:
     if segments:
         blocks.append(f"## Segments, NDCG@{figures.ks[0]}")
         blocks += [block for table in segments for block in _table(table, "###")]
+    expected = next_item_tables(report)
+    if expected:
+        blocks += ["## Next item", *(block for table in expected for block in _table(table, "###"))]
     foreseen = feedback_tables(report)
     if foreseen:
         blocks += ["## Feedback", *(block for table in foreseen for block in _table(table, "###"))]

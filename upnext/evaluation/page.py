@@ -20,6 +20,7 @@ from upnext.evaluation.tables import (
     difference_table,
     feedback_tables,
     label,
+    next_item_tables,
     popularity_table,
     segment_tables,
 )
@@ -69,6 +70,7 @@ def _sections(report: Report, figures: Figures) -> Iterable[tuple[str, list[str]
         yield "Quality", [*tables[primary][:1], _side_by_side(plots), *tables[primary][1:]]
     yield "Against the baseline", _against_the_baseline(report)
     yield "Segments", _segments(report, figures)
+    yield "Next item", [_table(table) for table in next_item_tables(report)]
     yield "Feedback", [_table(table) for table in feedback_tables(report)]
     yield "Popularity", _popularity(report, figures)
     yield "Example users", _examples(report.insights.examples)

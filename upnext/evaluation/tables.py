@@ -22,6 +22,7 @@ __all__ = [
     "difference_table",
     "feedback_tables",
     "label",
+    "next_item_tables",
     "popularity_table",
     "segment_tables",
     "short",
@@ -274,6 +275,38 @@ def feedback_tables(report: Report) -> list[Table]:
         note = "On every event of the test part where it was observed; smaller entropy, log-loss and error are better"
         tables.append(Table(name, note, "Model", [_FEEDBACK[metric] for metric in metrics], lines))
     return tables
+
+
+def next_item_tables(report: Report) -> list[Table]:
+    """How probable models thought what was chosen: a line per model, then per context a line per value."""
+    models = list(dict.fromkeys(row["model"] for row in report.next_item))
+    if not models:
+        return []
+    of = {(row["dimension"], row["segment"], row["model"]): row for row in report.next_item}
+    whole = [of[None, None, model] for model in models]
+    left_out = f"{whole[0]['untrained']:,} targets without a training event are left out"
+    if any(row["unscored"] for row in whole):
+        left_out += ", and what a model cannot score"
+    note = f"Mean of −log p, p the full softmax over items with a training event; smaller is better; {left_out}"
+    lines = [
+        (row["model"], [_loss_cell(row), Cell(_number(math.exp(row["value"]), 1)), Cell(f"{row['targets']:,}")])
+        for row in whole
+        if row["value"] is not None
+    ]
+    tables = [Table("Loss", note, "Model", ["Next-item loss", "As of so many equals", "Targets"], lines)]
+    segments = dict.fromkeys((dimension, segment) for dimension, segment, _ in of if dimension is not None)
+    for dimension in dict.fromkeys(dimension for dimension, _ in segments):
+        cells = [
+            (segment, [_loss_cell(of[dimension, segment, model]) for model in models])
+            for one, segment in segments
+            if one == dimension
+        ]
+        tables.append(Table(dimension, "Next-item loss by the request's context", "Segment", models, cells))
+    return tables
+
+
+def _loss_cell(row: dict[str, Any]) -> Cell:
+    return _feedback_cell(None if row["value"] is None else row)
 
 
 def _feedback_cell(row: dict[str, Any] | None) -> Cell:

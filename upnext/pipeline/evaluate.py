@@ -21,6 +21,7 @@ from upnext.evaluation.examples import NUM_SHOWN
 from upnext.evaluation.feedback import evaluate_feedback
 from upnext.evaluation.figures import figures
 from upnext.evaluation.insights import Evaluated, find_insights
+from upnext.evaluation.next_item import NextItemLosses
 from upnext.evaluation.protocol import Protocol, sentences
 from upnext.evaluation.ranking import Histories, Ranking, rank_cases
 from upnext.evaluation.render import write_report
@@ -57,6 +58,8 @@ class EvaluateConfig(Config):
 def run(config: EvaluateConfig, workspace: Workspace, names: Sequence[str]) -> Artifact:
     """Evaluate models by name, side by side; an up to date report is found, not computed again."""
     log = workspace.current("log", "log")
+    if config.history == "frozen" and log.manifest["metrics"]["split"]["kind"] != "global_time":
+        raise BadConfig('evaluate.history = "frozen" needs a split by time; leave-last-out has one target per user')
     models = {name: workspace.current(f"model-{name}", "model", log) for name in names}
     config = config.model_copy(update={"view": config.view or _common_view(models)})
     simulation = [workspace.named(name) for name in log.manifest["parents"] if name.startswith("simulation-")]
@@ -84,9 +87,8 @@ def _evaluate(
 ) -> None:
     log, part = EventLog.open(artifact.folder / "log"), np.load(artifact.folder / "split.npy")
     facts, view = artifact.manifest["metrics"], config.view or ALL
-    V, by_time = int(facts["num_dense_items"]), facts["split"]["kind"] == "global_time"
-    if config.history == "frozen" and not by_time:
-        raise BadConfig('evaluate.history = "frozen" needs a split by time; leave-last-out has one target per user')
+    V, split = int(facts["num_dense_items"]), facts["split"]
+    by_time, rolls, samples = split["kind"] == "global_time", config.history == "rolling", config.bootstrap_samples
     cases = find_cases(log, part, TEST, view, history=config.history, events=config.events)
     if not len(cases):
         raise BadConfig(f"the test part holds no event of the view {view!r}; choose another, or a longer test")
@@ -104,28 +106,29 @@ def _evaluate(
     rows: list[dict[str, Any]] = []
     primary: dict[str, Ranking] = {}
     costs = {name: dict(model.manifest["metrics"]) for name, model in models.items()}
+    next_item = NextItemLosses(cases, trained)
     for name, (scores, length) in subjects.items():
+        scores = next_item.listen(name, scores, costs.get(name, {}).get("temperature"))
         start, k = time.perf_counter(), max(*config.k, NUM_SHOWN)
         rankings = rank_cases(scores, cases, histories, V, k=k, remove_history=treatments, max_length=length)
         costs.setdefault(name, {})["rank_seconds"] = time.perf_counter() - start
         for ranking, is_removed in zip(rankings, treatments, strict=True):
             head = {"model": name, "history_removed": is_removed}
-            rows += [head | row for row in figures(ranking, cases, trained, config.k, config.bootstrap_samples)]
+            rows += [head | row for row in figures(ranking, cases, trained, config.k, samples)]
         primary[name] = rankings[0].first(max(config.k[0], NUM_SHOWN))
     names, kinds = names_of(artifact), {name: str(_settings(model)["kind"]) for name, model in models.items()}
-    evaluated = Evaluated(histories, part, cases, trained, primary, kinds, names, config.k[0], config.bootstrap_samples)
-    rolls = config.history == "rolling"
-    decided = Protocol(view, rolls, config.events, removed, config.bootstrap_samples, facts["split"])
+    evaluated = Evaluated(histories, part, cases, trained, primary, kinds, names, config.k[0], samples)
     report = Report(
         title=title,
         primary_history_removed=removed,
         rows=rows,
-        protocol=sentences(decided, log, part, cases, trained),
+        protocol=sentences(Protocol(view, rolls, config.events, removed, samples, split), log, part, cases, trained),
         log={name: f"{facts[f'num_{name}']:,}" for name in ("events", "users", "items", "trained_items")},
         audit=json.loads((artifact.folder / "audit.json").read_text()),
         curves={name: curve for name, model in models.items() if (curve := _curve(model))},
         models={name: costs[name] | {"config": model.manifest["config"]} for name, model in models.items()},
         insights=find_insights(evaluated, [row for row in rows if row["history_removed"] == removed]),
+        next_item=next_item.figures(histories, part, names.contexts, samples),
         feedback=_feedback(config, loaded, log, part, items, known),
         settings={"prepare": artifact.manifest["config"]["config"], "evaluate": config.model_dump(mode="json")},
         made_with=versions(),
