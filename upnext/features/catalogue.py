@@ -78,13 +78,7 @@ class Catalogue:
     def describe(self, dense: int) -> dict[str, Any]:
         """What the page shows of an item: id, title, genres, collection."""
         external = self.vocabulary.external(dense)
-        row = self._shown[dense - FIRST]
-        return {
-            ITEM_ID: external,
-            TITLE: row.get(TITLE) or str(external),
-            GENRES: row.get(GENRES) or [],
-            COLLECTION: row.get(COLLECTION),
-        }
+        return {ITEM_ID: external, **self._shown[dense - FIRST]}
 
     def columns(self, dense: int) -> dict[str, Any]:
         """Every side column of an item, by name."""
@@ -105,5 +99,10 @@ class Catalogue:
 
     @cached_property
     def _shown(self) -> list[dict[str, Any]]:
+        """What is said of each item beside its id: worked out once, because a page asks for hundreds."""
         names = [name for name in (TITLE, GENRES, COLLECTION) if name in self.table.column_names]
-        return self.table.select(names).to_pylist() if names else [{}] * (len(self) - FIRST)
+        rows = self.table.select(names).to_pylist() if names else [{}] * (len(self) - FIRST)
+        return [
+            {TITLE: row.get(TITLE) or str(external), GENRES: row.get(GENRES) or [], COLLECTION: row.get(COLLECTION)}
+            for row, external in zip(rows, self.vocabulary.places, strict=True)
+        ]

@@ -110,9 +110,10 @@ class Vocabulary:
 
         Raises:   NotFound: padding, unknown, beyond the vocabulary, or taken out.
         """
-        if not FIRST <= dense < len(self):
+        places = self.places
+        if not FIRST <= dense < len(places) + FIRST:
             raise NotFound(f"no external id has the dense id {dense}; real ones are {FIRST} … {len(self) - 1}")
-        external = self.places[dense - FIRST]
+        external = places[dense - FIRST]
         if external is None:
             raise NotFound(f"the external id of the dense id {dense} was taken out, and nobody has it any more")
         return external

@@ -73,10 +73,10 @@ class Assortment:
 
     def describe(self, dense: int) -> dict[str, Any]:
         """What the page shows of an item: id, title, genres, collection."""
-        num_known = len(self.release.catalogue)
-        record = self.record(dense)
+        record = self.record(dense) if self.records else None
         if record is None:
             return self.release.catalogue.describe(dense)
+        num_known = len(self.release.catalogue)
         if dense < num_known:
             shown = self.release.catalogue.describe(dense) | self._newer(record, dense)
         else:

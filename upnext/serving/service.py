@@ -1,6 +1,7 @@
 """The service: a release, the live store, one thread that recommends, and two that write events and changes."""
 
 import asyncio
+import gc
 import logging
 import time
 from collections import deque
@@ -56,6 +57,7 @@ class Service:
         self._changes = Changes(self._live, self.release.catalogue, "server", self._on_change)
         self._changing: BatchingThread[Sequence[Change], None] = BatchingThread("changes", self._change)
         self._fallback = Fallback(self.histories)
+        self._warm_up()
         self._inference: BatchingThread[Query, Page] = BatchingThread("inference", self._recommend)
 
     async def recommend(self, query: Query) -> tuple[Page, float]:
@@ -91,6 +93,12 @@ class Service:
         self._inference.close()
         self._live.close()
         self.release.histories.close()
+
+    def _warm_up(self) -> None:
+        """Make a page for nobody: what is worked out only once makes no visitor wait."""
+        recommend(self.release, self.histories, [Query("", time.time_ns() // 1_000_000)])
+        gc.collect()
+        gc.freeze()  # what was loaded stays: looking through it again and again would stop pages for tens of ms
 
     def _recommend(self, queries: list[Query]) -> Sequence[Page]:
         self._changes.follow()

@@ -36,7 +36,7 @@ async def recommendations(
         unfamiliar=unfamiliar,
     )
     page, latency_ms = await service.recommend(query)
-    request_id = secrets.token_hex(8)
+    request_id, describe = secrets.token_hex(8), service.histories.assortment.describe
     return {
         "user_id": page.user_id,
         "is_known": page.is_known,
@@ -51,7 +51,7 @@ async def recommendations(
                 "reason": row.reason,
                 "request_id": f"{request_id}-{number}",
                 "items": [
-                    service.histories.assortment.describe(item) | {"score": score, "position": position}
+                    {**describe(item), "score": score, "position": position}
                     for position, (item, score) in enumerate(zip(row.items, row.scores, strict=True))
                 ],
             }
