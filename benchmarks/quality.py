@@ -2,10 +2,12 @@
 
     python benchmarks/quality.py examples/demo.toml examples/ml-100k.toml …
     python benchmarks/quality.py examples/ml-1m.toml --seeds 0 1 2
+    python benchmarks/quality.py examples/ml-1m.toml --name bfloat16 --set pretrain.sasrec.training.precision=bfloat16
 
 Each configuration runs as a user would run it, up to the report; the report's figures become rows of
 `docs/results/quality-<name>.json`. One seed keeps the report's interval, over users; several give the mean and
-Student's interval over seeds. Set OMP_WAIT_POLICY=PASSIVE where other work shares the processor.
+Student's interval over seeds. A variant of a configuration has a name, and keeps the figures of the models that its
+settings change. Set OMP_WAIT_POLICY=PASSIVE where other work shares the processor.
 """
 
 import argparse
@@ -31,26 +33,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configurations", nargs="+", type=Path)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of the trained models")
+    parser.add_argument("--name", help="of a variant; its file is quality-<configuration>-<name>.json")
+    parser.add_argument("--set", nargs="+", default=[], help="settings of the variant")
     arguments = parser.parse_args()
+    if bool(arguments.set) != (arguments.name is not None):
+        parser.error("--name and --set go together: a variant has both")
+    changed = {setting.split(".")[1] for setting in arguments.set if setting.startswith("pretrain.")}
     console = Console()
     for file in arguments.configurations:
         runs = []
         for seed in arguments.seeds:
-            project = with_seed(file, seed)
+            project = with_seed(file, seed, arguments.set)
             run_stages(project, console, until="evaluate")
-            runs.append(read_rows(file, project))
+            runs.append([row for row in read_rows(file, project) if not changed or row["model"] in changed])
         rows = [over_runs(rows, arguments.seeds) for rows in zip(*runs, strict=True)]
-        path = RESULTS / f"quality-{file.stem}.json"
+        name = file.stem
+        if arguments.name is not None:
+            name = f"{file.stem}-{arguments.name}"
+            told = f" --name {arguments.name} --set {' '.join(arguments.set)}"
+            rows = [row | {"variant": name, "command": row["command"] + told} for row in rows]
+        path = RESULTS / f"quality-{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(rows, indent=1) + "\n")
         console.print(f"{len(rows)} rows in {path}; {rows[0]['machine']}; commit {rows[0]['commit']}")
 
 
-def with_seed(file: Path, seed: int) -> Project:
+def with_seed(file: Path, seed: int, overrides: list[str]) -> Project:
     """Load a project whose trained models start from the seed; counted models have none."""
-    models = load_project(file).pretrain
+    models = load_project(file, overrides).pretrain
     trained = [name for name, settings in models.items() if isinstance(settings.model, SASRecConfig)]
-    return load_project(file, [f"pretrain.{name}.training.seed={seed}" for name in trained])
+    return load_project(file, [*overrides, *(f"pretrain.{name}.training.seed={seed}" for name in trained)])
 
 
 def read_rows(file: Path, project: Project) -> list[dict[str, Any]]:
