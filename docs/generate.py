@@ -106,8 +106,9 @@ def _section(table: str, model: type[Config], level: int, suffix: str = "") -> l
     lines += ["| key | value | default | meaning |", "| :-- | :-- | :-- | :-- |"]
     inner: list[str] = []
     for name, field in model.model_fields.items():
-        path = f"{table}.{name}" if table else name
+        path = f"{table}.{field.alias or name}" if table else name
         meaning, value = _meaning(model, name), _value(field)
+        name = field.alias or name
         below = level + 1 if table else level
         if len(models := _models(field.annotation)) > 1:
             kinds = {get_args(one.model_fields["kind"].annotation)[0]: one for one in models}

@@ -61,7 +61,7 @@ def run(
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="the last stage to run")] = None,
     resume: Resume = False,
 ) -> None:
-    """Run every stage: simulate, prepare, pretrain, rank, evaluate, publish, serve. What is up to date is skipped."""
+    """Run every stage, from simulate to serve, in the order of this list. What is up to date is skipped."""
     from upnext.commands.run import STAGES
 
     if until is not None and until not in STAGES:
@@ -118,6 +118,12 @@ def prepare(file: File, overrides: Set = None) -> None:
 def pretrain(file: File, overrides: Set = None, resume: Resume = False) -> None:
     """Event log -> models."""
     _stages(file, overrides, only="pretrain", resume=resume)
+
+
+@app.command()
+def finetune(file: File, overrides: Set = None, resume: Resume = False) -> None:
+    """Pre-trained models, impressions -> two towers."""
+    _stages(file, overrides, only="finetune", resume=resume)
 
 
 @app.command()

@@ -229,7 +229,7 @@ def test_a_stage_without_what_it_reads_says_what_to_run(project):
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("publish.retriever=none", "publish.retriever is 'none'; [pretrain] has ['popular', 'sasrec']"),
+        ("publish.retriever=none", "publish.retriever is 'none'; the models are ['popular', 'sasrec']"),
         ("prepare.views.watched=played > half", "cannot be read at 'played > half'"),
         ("prepare.views.watched=liked == 1", "reads 'liked'; the log has the numeric columns ['played']"),
         ("prepare.split.test=2 fortnights", "'2 fortnights' is no duration"),

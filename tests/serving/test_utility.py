@@ -268,7 +268,7 @@ def test_a_newcomer_is_known_before_the_lag_is_over(service: Service) -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ('publish.ranker="best"', "publish.ranker is 'best'; [pretrain] has ['argus', 'sasrec']"),
+        ('publish.ranker="best"', "publish.ranker is 'best'; the models are ['argus', 'sasrec']"),
         ("publish.utility={}", "ranker 'argus' has to know what feedback is worth: add [publish.utility]"),
         ("publish.utility.like=0", "every feedback in utility is worth nothing"),
         ("publish.surfaces.both={}", "every feedback in surfaces.both is worth nothing"),

@@ -151,7 +151,8 @@ def _allowed_keys(kind: type[Config], location: Sequence[int | str]) -> str:
     models = _models_in(annotation)
     if len(models) != 1:
         return "remove it or correct its spelling (docs/configuration.md lists the keys)"
-    return f"allowed here: {', '.join(sorted(models[0].model_fields))}"
+    names = (field.alias or name for name, field in models[0].model_fields.items())
+    return f"allowed here: {', '.join(sorted(names))}"
 
 
 def _inside(annotation: Any, part: int | str) -> Any:

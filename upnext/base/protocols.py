@@ -5,9 +5,10 @@ Shape letters: B rows of a batch, C candidates, V catalogue, D vector width, k a
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,8 +25,10 @@ __all__ = [
     "Ranker",
     "Retriever",
     "Store",
+    "TrainingBatch",
     "VectorRetriever",
     "expectation",
+    "lag_of",
 ]
 
 
@@ -46,6 +49,16 @@ class Model(Protocol):
     def encode(self, histories: SequenceBatch) -> State:
         """Encode histories, of any length (0 included), into a state per row."""
         ...
+
+
+def lag_of(model: Model) -> int | None:
+    """How old a model's states are when they are used: its `lag_ms`, if it has one.
+
+    It then knows only events strictly before the request's time - lag, so 0 leaves out those of the same instant.
+    None for a model that reads everything before the request.
+    """
+    lag_ms: int | None = getattr(model, "lag_ms", None)  # to look for a protocol's methods would take much longer
+    return lag_ms
 
 
 @runtime_checkable
@@ -121,10 +134,26 @@ class Ranker(Model, Protocol):
         ...
 
 
-class Objective(Protocol):
+class TrainingBatch(Protocol):
+    """What one step of training reads."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) events per row."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """Copy every tensor to the device."""
+        ...
+
+
+_Batch = TypeVar("_Batch", contravariant=True)
+
+
+class Objective(Protocol[_Batch]):
     """What training minimises: named terms, each as (sum, weight), so that parts of a batch add up exactly."""
 
-    def __call__(self, batch: SequenceBatch, step: int) -> dict[str, tuple[Tensor, Tensor]]:
+    def __call__(self, batch: _Batch, step: int) -> dict[str, tuple[Tensor, Tensor]]:
         """The term's value is sum / weight; both are 0-d tensors."""
         ...
 

@@ -1,7 +1,8 @@
 """A project: one TOML file that configures every stage and command."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
@@ -9,7 +10,9 @@ from pydantic import Field, field_validator, model_validator
 
 from upnext.base.artifacts import Workspace
 from upnext.base.configuration import Config, parse_config, read_toml
+from upnext.models.argus import ARGUSConfig
 from upnext.pipeline.evaluate import EvaluateConfig
+from upnext.pipeline.finetune import FinetuneConfig
 from upnext.pipeline.prepare import PrepareConfig, SimulatedSource
 from upnext.pipeline.pretrain import PretrainConfig
 from upnext.pipeline.publish import ReleaseSettings
@@ -33,6 +36,8 @@ class Project(Config):
     """The source of the log, its views, and the split."""
     pretrain: Annotated[dict[str, PretrainConfig], Field(min_length=1)]
     """The models, by the names the other stages use."""
+    finetune: dict[str, FinetuneConfig] = {}
+    """Two towers made from models of [pretrain], by names that no other model has."""
     rank: dict[str, RankConfig] = {}
     """The rankers, by names that no other model has."""
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -42,7 +47,7 @@ class Project(Config):
     serve: ServeConfig = ServeConfig()
     """The address."""
 
-    @field_validator("pretrain", "rank")
+    @field_validator("pretrain", "finetune", "rank")
     @classmethod
     def _names_are_file_names(cls, models: dict[str, Named]) -> dict[str, Named]:
         for name in models:
@@ -54,19 +59,31 @@ class Project(Config):
     def _parts_fit(self) -> Self:
         if isinstance(self.prepare.source, SimulatedSource) != (self.simulate is not None):
             raise ValueError('a table [simulate] and prepare.source.kind = "simulated" go together: add or remove one')
-        for twice in sorted(self.pretrain.keys() & self.rank.keys()):
-            raise ValueError(f"[pretrain] and [rank] both have a model {twice!r}; rename one")
+        tables: dict[str, Iterable[str]] = {"pretrain": self.pretrain, "finetune": self.finetune, "rank": self.rank}
+        for one, other in combinations(tables, 2):
+            for twice in sorted(set(tables[one]) & set(tables[other])):
+                raise ValueError(f"[{one}] and [{other}] both have a model {twice!r}; rename one")
+        for name, towers in self.finetune.items():
+            usable = sorted(one for one, of in self.pretrain.items() if isinstance(of.model, ARGUSConfig))
+            if towers.start not in usable:
+                raise ValueError(f"finetune.{name}.from is {towers.start!r}; the ARGUS models of [pretrain]: {usable}")
         if self.publish is not None:
+            usable = sorted([*self.pretrain, *self.finetune])
             for key in ("retriever", "ranker", "popular"):
-                name = getattr(self.publish, key)
-                if name in self.rank:
+                model = getattr(self.publish, key)
+                if model in self.rank:
                     raise ValueError(
-                        f"publish.{key} is {name!r}, a boosted ranker: it retrieves nothing, and is not published yet;"
-                        f" choose one of {sorted(self.pretrain)}"
+                        f"publish.{key} is {model!r}, a boosted ranker: it retrieves nothing, and is not published yet;"
+                        f" choose one of {usable}"
                     )
-                if name is not None and name not in self.pretrain:
-                    raise ValueError(f"publish.{key} is {name!r}; [pretrain] has {sorted(self.pretrain)}")
+                if model is not None and model not in usable:
+                    raise ValueError(f"publish.{key} is {model!r}; the models are {usable}")
         return self
+
+    @property
+    def models(self) -> list[str]:
+        """The names of all models."""
+        return [*self.pretrain, *self.finetune, *self.rank]
 
     def opened(self) -> Workspace:
         """The workspace on disk."""

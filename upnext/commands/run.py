@@ -18,11 +18,12 @@ from upnext.base.views import ALL
 from upnext.commands import simulate
 from upnext.commands.project import Project
 from upnext.events.log import EventLog
-from upnext.pipeline import evaluate, prepare, pretrain, publish, rank, serve
+from upnext.models.argus import ARGUSConfig
+from upnext.pipeline import evaluate, finetune, prepare, pretrain, publish, rank, serve
 
 __all__ = ["STAGES", "run_stages"]
 
-STAGES = ("simulate", "prepare", "pretrain", "rank", "evaluate", "publish", "serve")
+STAGES = ("simulate", "prepare", "pretrain", "finetune", "rank", "evaluate", "publish", "serve")
 
 
 def run_stages(
@@ -37,7 +38,7 @@ def run_stages(
     steps = list(_steps(project, console, resume))
     wanted = only or until or steps[-1].stage
     if wanted not in {step.stage for step in steps}:
-        table = {"simulate": "simulate", "rank": "rank.NAME"}.get(wanted, "publish")
+        table = {"simulate": "simulate", "finetune": "finetune.NAME", "rank": "rank.NAME"}.get(wanted, "publish")
         raise BadConfig(f"this project has no stage {wanted!r}: its file has no table [{table}]; add one")
     for step in steps:
         if STAGES.index(step.stage) > STAGES.index(wanted):
@@ -56,6 +57,8 @@ def _check_views(project: Project, log: EventLog) -> None:
     """Refuse what the log does not have before hours of training, not after."""
     for view in (*(settings.model.view for settings in project.pretrain.values()), project.evaluate.view):
         log.in_view(view or ALL)
+    for towers in project.finetune.values():
+        finetune.check(towers, log)
     for name, ranker in project.rank.items():
         rank.check(ranker, name, log)
     if project.publish is not None:
@@ -80,11 +83,15 @@ def _steps(project: Project, console: Console, resume: bool) -> Iterator[_Step]:
         tell = partial(_tell, console, f"pretrain {name}")
         make = partial(pretrain.run, settings, workspace, name, resume=resume, tell=tell)
         yield _Step("pretrain", f"pretrain {name}", make)
+    for name, towers in project.finetune.items():
+        tell, encoder = partial(_tell, console, f"finetune {name}"), project.pretrain[towers.start].model
+        assert isinstance(encoder, ARGUSConfig)  # a project without is refused
+        make = partial(finetune.run, towers, encoder, workspace, name, resume=resume, tell=tell)
+        yield _Step("finetune", f"finetune {name}", make)
     for name, ranker in project.rank.items():
         tell = partial(_tell, console, f"rank {name}")
         yield _Step("rank", f"rank {name}", partial(rank.run, ranker, workspace, name, tell=tell))
-    models = [*project.pretrain, *project.rank]
-    yield _Step("evaluate", "evaluate", partial(evaluate.run, project.evaluate, workspace, models))
+    yield _Step("evaluate", "evaluate", partial(evaluate.run, project.evaluate, workspace, project.models))
     if project.publish is not None:
         announce = partial(_announce, project, console)
         yield _Step("publish", "publish", partial(publish.run, project.publish, workspace))

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from upnext.base.batches import Candidates, Column, FlatColumn, Request
-from upnext.base.protocols import Ranker, expectation
+from upnext.base.protocols import Ranker, expectation, lag_of
 from upnext.base.schema import context_column, feedback_column
 from upnext.evaluation.ranking import contexts_of
 from upnext.evaluation.rates import Rates, RatesConfig
-from upnext.events.impressions import Pairs
+from upnext.events.impressions import Pairs, known_until
 from upnext.events.log import EventLog
 from upnext.events.split import TEST, TRAIN
 from upnext.metrics.classification import auc, log_loss, normalised_entropy, pair_accuracy, per_user_auc
@@ -25,23 +25,30 @@ from upnext.metrics.intervals import Interval, bootstrap_over_users
 __all__ = ["evaluate_feedback", "feedback_figures", "mean_of", "pair_figures", "predict_feedback"]
 
 _TOKENS_PER_BLOCK = 25_600
+_CPU = torch.device("cpu")
 
 
 def predict_feedback(
-    model: Ranker, log: EventLog, rows: NDArray[np.int64], features: Mapping[str, FlatColumn] | None = None
+    model: Ranker,
+    log: EventLog,
+    rows: NDArray[np.int64],
+    features: Mapping[str, FlatColumn] | None = None,
+    device: torch.device = _CPU,
 ) -> dict[str, NDArray[np.float64]]:
     """Predict what came of events, as the server would have when they were shown.
 
     Events of one request with one context are candidates of one call. The history is everything of the model's view
-    before the request, the last `max_length` events of it.
+    before the request, or before the model's lag, the last `max_length` events of it.
 
     Args:     rows: (N,) of the log; features: what is known of these events as candidates, (N,) by name.
+              device: where the model is.
     Returns:  per component (N,): the expectation, in the order of `rows`.
     """
     in_view, events = log.in_view(model.view)
     number, first = _requests(log, rows)
-    ends = np.searchsorted(in_view, log.request_start[rows[first]])
-    begins = np.maximum(np.searchsorted(in_view, log.offsets[log.rows.user[rows[first]]]), ends - model.max_length)
+    user, request_row = log.rows.user[rows[first]], log.request_start[rows[first]]
+    ends = known_until(log, in_view, user, log.rows.time_ms[request_row], request_row, lag_of(model))
+    begins = np.maximum(np.searchsorted(in_view, log.offsets[user]), ends - model.max_length)
     by_request = np.argsort(number, kind="stable")
     sizes = np.bincount(number, minlength=len(first))
     starts = np.cumsum(sizes) - sizes
@@ -54,12 +61,12 @@ def predict_feedback(
         mask = np.arange(place.shape[1]) < sizes[block, None]
         asked = by_request[np.where(mask, place, starts[block, None])]
         with torch.inference_mode():
-            state = model.encode(events.batch(begins[block], ends[block]))
+            state = model.encode(events.batch(begins[block], ends[block]).to(device))
             read = {name: _column(column, asked) for name, column in (features or {}).items()}
             candidates = _candidates(log, rows[asked], mask, read)
-            outputs = model.predict(state, _request(log, rows[first[block]]), candidates)
+            outputs = model.predict(state, _request(log, rows[first[block]]).to(device), candidates.to(device))
         for name, link in model.components.items():
-            answers[name][asked[mask]] = expectation(outputs[name], link).numpy()[mask]
+            answers[name][asked[mask]] = expectation(outputs[name], link).cpu().numpy()[mask]
     return answers
 
 

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from upnext.base.batches import Column, Request, SequenceBatch
+from upnext.base.batches import Column, Request
 from upnext.base.ids import FIRST
-from upnext.base.protocols import Ranker, Retriever
+from upnext.base.protocols import Ranker, Retriever, lag_of
 from upnext.base.schema import context_column
 from upnext.evaluation.cases import Cases
+from upnext.events.impressions import known_until
 from upnext.events.log import EventLog
 from upnext.metrics.ranking import rank_of_targets, top_k
 
@@ -55,9 +56,12 @@ class Histories:
         starts = np.searchsorted(self.rows, self.log.offsets[cases.user])
         return (starts if length is None else np.maximum(starts, ends - length)), ends
 
-    def batch(self, cases: Cases, length: int) -> SequenceBatch:
-        """The last `length` events before each case."""
-        return self.events.batch(*self.ranges(cases, length))
+    def known_ranges(
+        self, cases: Cases, length: int, lag_ms: int | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The same of what a model with a lag may know."""
+        ends = known_until(self.log, self.rows, cases.user, cases.time_ms, cases.history_end, lag_ms)
+        return np.maximum(np.searchsorted(self.rows, self.log.offsets[cases.user]), ends - length), ends
 
     def repeat_in(self, rows: NDArray[np.bool_]) -> bool:
         """Whether any of the log's rows (N,) repeats an item that its user chose before, in the view."""
@@ -81,12 +85,13 @@ def retriever_scores(
     Args:     user_features: by name, a row per dense user id.
     """
     histories = Histories(log, model.view, with_columns=isinstance(model, Ranker))
+    starts, ends = histories.known_ranges(cases, model.max_length, lag_of(model))
     everything = torch.arange(num_items, device=device)[None]
 
     def scores(block: NDArray[np.int64]) -> NDArray[np.float32]:
         some = cases.take(block)
         with torch.inference_mode():
-            state = model.encode(histories.batch(some, model.max_length).to(device))
+            state = model.encode(histories.events.batch(starts[block], ends[block]).to(device))
             user = torch.from_numpy(some.user)
             features = {name: column.take(user) for name, column in (user_features or {}).items()}
             context = contexts_of(log, some.first_target)

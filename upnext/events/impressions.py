@@ -12,8 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.base.batches import FlatColumn
+from upnext.base.errors import BadConfig
+from upnext.base.schema import feedback_column
+from upnext.events.log import EventLog
 
-__all__ = ["ImpressionChunks", "Pairs", "cut_chunks", "num_before", "pairs_within", "utility"]
+__all__ = [
+    "ImpressionChunks",
+    "Impressions",
+    "Pairs",
+    "cut_chunks",
+    "known_until",
+    "num_before",
+    "pairs_within",
+    "shown_together",
+    "utility",
+    "utility_of",
+]
 
 Ints = NDArray[np.int64]
 
@@ -34,12 +48,94 @@ def num_before(time_ms: Ints, offsets: Ints, user: Ints, moment_ms: Ints) -> Int
     return place - offsets[user]
 
 
+def known_until(log: EventLog, rows: Ints, user: Ints, moment_ms: Ints, end: Ints, lag_ms: int | None) -> Ints:
+    """Where what may be known at some requests ends, among the events of a view.
+
+    Args:     rows: of the log, the view's, ascending; user, moment_ms: (I,) who asks and when.
+              end: (I,) the row of the log where each request begins.
+              lag_ms: only events strictly before moment - lag are known, in a log with times; None: all before `end`.
+    Returns:  (I,) places in `rows`: the user's events before it are known.
+    """
+    places: Ints = np.searchsorted(rows, end)
+    if lag_ms is None or not log.schema.has_times:
+        return places
+    offsets = np.searchsorted(rows, log.offsets)
+    older: Ints = offsets[user] + num_before(log.rows.time_ms[rows], offsets, user, moment_ms - lag_ms)
+    return np.minimum(places, older)
+
+
+def shown_together(log: EventLog, rows: Ints, window_ms: int | None) -> Ints:
+    """Number the impressions that are compared with each other: (I,) rising along `rows`, which ascend.
+
+    Without a window those of one request or instant; else those of one user whose requests lie in one window of time,
+    windows counted from 1970 (UTC): of a day they are a user's days.
+
+    Raises:   BadConfig: there is no window, and nothing says what was shown together.
+    """
+    if window_ms is None:
+        if not log.schema.request_safe:
+            raise BadConfig(
+                "nothing says which items were shown together: the log has neither requests nor request-safe times;"
+                ' compare within a window of each user\'s time, such as "1d"'
+            )
+        return log.groups[rows]
+    if not log.schema.has_times:
+        raise BadConfig("a window of time needs times, and this log has only an order; compare within requests")
+    window, user = log.rows.time_ms[log.request_start[rows]] // window_ms, log.rows.user[rows]
+    is_new = (np.diff(user, prepend=-1) != 0) | (np.diff(window, prepend=-1) != 0)
+    return np.cumsum(is_new) - 1
+
+
+def utility_of(log: EventLog, rows: Ints, weights: Mapping[str, float]) -> NDArray[np.float64]:
+    """The utility of what came of some events, (I,).
+
+    Raises:   BadConfig: a weight of a feedback that the log does not have.
+    """
+    for name in weights.keys() - log.schema.feedback.keys():
+        raise BadConfig(f"a utility weight for the feedback {name!r}; the log has {sorted(log.schema.feedback)}")
+    columns = {name: log.rows.columns[feedback_column(name)] for name in weights}
+    taken = {name: FlatColumn(column.values[rows], column.observed[rows]) for name, column in columns.items()}
+    return utility(taken, weights, len(rows))
+
+
 def utility(columns: Mapping[str, FlatColumn], weights: Mapping[str, float], count: int) -> NDArray[np.float64]:
     """Σ_k w_k f_k of each event, (N,); feedback that was not observed adds nothing. Columns have short names."""
     total = np.zeros(count)
     for name, weight in weights.items():
         total += weight * np.where(columns[name].observed, columns[name].values, 0.0)
     return total
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """Impressions (I,) by their rows of the log, ascending; what is compared shares a group; the utility of each."""
+
+    rows: Ints
+    group: Ints
+    value: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @classmethod
+    def of(cls, log: EventLog, rows: Ints, weights: Mapping[str, float], window_ms: int | None) -> "Impressions":
+        """Events as impressions, compared as `shown_together` says, by the weighted sum of their feedback.
+
+        Raises:   BadConfig: the log does not have what is asked for.
+        """
+        return cls(rows, shown_together(log, rows, window_ms), utility_of(log, rows, weights))
+
+    def take(self, keep: NDArray[np.bool_]) -> "Impressions":
+        """Select some by a mask (I,)."""
+        return Impressions(self.rows[keep], self.group[keep], self.value[keep])
+
+    def with_partner(self) -> "Impressions":
+        """Those of a group whose utilities differ; the others are in no pair."""
+        if not len(self):
+            return self
+        starts = np.flatnonzero(np.diff(self.group, prepend=-1))
+        lowest, highest = (extreme.reduceat(self.value, starts) for extreme in (np.minimum, np.maximum))
+        return self.take(np.repeat(lowest < highest, np.diff(np.append(starts, len(self)))))
 
 
 @dataclass(frozen=True)
@@ -59,7 +155,7 @@ def pairs_within(group: Ints, value: NDArray[np.float64]) -> Pairs:
 
     Values 0, 2, 3 in one group: (2 over 0) weighs 2, (3 over 0) weighs 3, (3 over 2) weighs 1.
 
-    Args:     group: (I,) rising; value: (I,) the utility of what came of each.
+    Args:     group: (I,) equal for neighbours of one group; value: (I,) the utility of what came of each.
     """
     starts = np.flatnonzero(np.diff(group, prepend=group[0] - 1 if len(group) else 0))
     sizes = np.diff(np.append(starts, len(group)))

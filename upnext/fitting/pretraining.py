@@ -19,11 +19,9 @@ from upnext.evaluation.feedback import mean_of
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN
 from upnext.features.catalogue import Catalogue
-from upnext.features.vocabulary import Vocabulary
 from upnext.models.argus import ARGUS, ARGUSConfig
-from upnext.models.build import ModelConfig
+from upnext.models.build import ModelConfig, read_inputs
 from upnext.models.sasrec import SASRec, SASRecConfig
-from upnext.nn.encoders import Inputs
 from upnext.objectives.argus import ARGUSObjective, TaskConfig
 from upnext.objectives.next_item import NextItemPrediction
 from upnext.objectives.softmax import FullSoftmaxConfig, LossConfig, SampledSoftmaxConfig, make_softmax
@@ -123,12 +121,8 @@ def _maker(
         return make_sasrec
     assert isinstance(config.model, ARGUSConfig)
     log.in_view(config.tasks.next_item_view or ALL)  # refused before training, not in its first step
-    contexts = {
-        name: len(Vocabulary.load(folder / f"context.{name}.vocabulary.arrow")) if kind == "categorical" else 0
-        for name, kind in log.schema.contexts.items()
-    }
     items, reading = Catalogue.load(folder).items, config.model
-    inputs = Inputs.of(log.schema, contexts, items)
+    inputs = read_inputs(folder, log.schema, items)
     means = {name: mean_of(log.rows.columns[feedback_column(name)], rows) for name in log.schema.feedback}
 
     def make_argus(device: torch.device | None) -> ARGUSObjective:

@@ -12,21 +12,24 @@ from safetensors.torch import load_file, save_file
 from upnext.base.batches import ItemTable
 from upnext.base.configuration import Config, parse_config
 from upnext.base.errors import BadArtifact
+from upnext.base.schema import Schema
+from upnext.features.vocabulary import Vocabulary
 from upnext.models.argus import ARGUS, ARGUSConfig
 from upnext.models.boosted import Boosted
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
 from upnext.models.sasrec import SASRec, SASRecConfig
+from upnext.models.two_towers import TwoTowers, TwoTowersConfig
 from upnext.nn.encoders import Inputs
 
-__all__ = ["AnyModel", "ModelConfig", "load_any", "load_model", "save_model"]
+__all__ = ["AnyModel", "ModelConfig", "load_any", "load_model", "read_inputs", "save_model"]
 
 ModelConfig = Annotated[SASRecConfig | ARGUSConfig | PopularConfig | RecentlyPopularConfig, Field(discriminator="kind")]
 
-AnyModel = SASRec | ARGUS | Popular | RecentlyPopular
+AnyModel = SASRec | ARGUS | TwoTowers | Popular | RecentlyPopular
 
 
 class _Checkpoint(Config):
-    model: ModelConfig
+    model: Annotated[ModelConfig | TwoTowersConfig, Field(discriminator="kind")]
     inputs: Inputs | None = None
     """What the log offered, for a model that reads more than ids."""
 
@@ -36,7 +39,7 @@ def save_model(model: AnyModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model.tensors()
     save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / "weights.safetensors")
-    inputs = {"inputs": model.inputs.model_dump()} if isinstance(model, ARGUS) else {}
+    inputs = {"inputs": model.inputs.model_dump()} if isinstance(model, ARGUS | TwoTowers) else {}
     (folder / "model.json").write_text(json.dumps({"model": model.config.model_dump()} | inputs, indent=1))
 
 
@@ -55,9 +58,11 @@ def load_model(folder: Path, items: ItemTable) -> AnyModel:
     config = checkpoint.model
     try:
         match config:
-            case ARGUSConfig():
+            case ARGUSConfig() | TwoTowersConfig():
                 if checkpoint.inputs is None:
                     raise KeyError("inputs")
+                if isinstance(config, TwoTowersConfig):
+                    return TwoTowers.from_tensors(config, checkpoint.inputs, items, tensors)
                 return ARGUS.from_tensors(config, checkpoint.inputs, items, tensors)
             case SASRecConfig():
                 return SASRec.from_tensors(config, tensors)
@@ -75,3 +80,12 @@ def load_any(folder: Path, items: ItemTable) -> AnyModel | Boosted:
     Raises:   BadArtifact: a file is missing or damaged.
     """
     return Boosted.load(folder) if Boosted.is_in(folder) else load_model(folder, items)
+
+
+def read_inputs(folder: Path, schema: Schema, items: ItemTable) -> Inputs:
+    """What the log in a folder offers to a model."""
+    contexts = {
+        name: len(Vocabulary.load(folder / f"context.{name}.vocabulary.arrow")) if kind == "categorical" else 0
+        for name, kind in schema.contexts.items()
+    }
+    return Inputs.of(schema, contexts, items)

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from upnext.base.batches import Candidates, ItemTable, Request, SequenceBatch, State
-from upnext.base.configuration import Config
+from upnext.base.configuration import Config, Duration
 from upnext.base.protocols import Link
 from upnext.models.argus import ARGUS, ARGUSConfig
 from upnext.models.top_k import top_k_of_scores
@@ -31,6 +31,8 @@ class TwoTowersConfig(Config):
     """The transformer and the item tower."""
     width: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Width of the vectors that are stored."""
+    lag: Annotated[Duration, Field(ge=0)] = 86_400_000
+    """How old user vectors are when they are used: they know events strictly before the request's time - lag."""
 
 
 class TwoTowers(nn.Module):
@@ -44,7 +46,7 @@ class TwoTowers(nn.Module):
 
     def __init__(self, config: TwoTowersConfig, inputs: Inputs, items: ItemTable, trained: Bool[Tensor, " V"]) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.inputs = config, inputs
         self.argus = ARGUS(config.encoder, inputs, items, trained)
         self.user = nn.Linear(config.encoder.width, config.width)
         self.item = nn.Linear(config.encoder.width, config.width)
@@ -61,6 +63,16 @@ class TwoTowers(nn.Module):
     def max_length(self) -> int:
         """The longest history it reads."""
         return self.argus.max_length
+
+    @property
+    def lag_ms(self) -> int:
+        """How old user vectors are when they are used."""
+        return self.config.lag
+
+    @property
+    def trained(self) -> Bool[Tensor, " V"]:
+        """The items with a training event."""
+        return self.argus.trained
 
     @property
     def components(self) -> Mapping[str, Link]:

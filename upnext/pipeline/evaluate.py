@@ -70,7 +70,8 @@ def run(config: EvaluateConfig, workspace: Workspace, names: Sequence[str]) -> A
 
 
 def _common_view(models: Mapping[str, Artifact]) -> str:
-    of = {name: _settings(artifact) for name, artifact in models.items()}
+    all_settings = {name: _settings(artifact) for name, artifact in models.items()}
+    of = {name: settings.get("encoder", settings) for name, settings in all_settings.items()}  # two towers have one
     views = {name: str(settings["view"]) for name, settings in of.items() if settings["kind"] != "boosted"}
     if len(set(views.values())) != 1:
         raise BadConfig(f"the models read different views, {views}: say with evaluate.view which events to predict")

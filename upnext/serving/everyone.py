@@ -58,12 +58,13 @@ def recommend_everyone(
         contexts = [context or {}] * len(users)
         request = make_request(release, np.full(len(users), time_ms), users, contexts)
         hidden = hidden_items(release, pasts, np.array(unfamiliar))
-        known = readable(release, pasts, np.array(time_ms)).below(len(release.catalogue))
+        now = np.array(time_ms)
+        known = readable(release, pasts, now).below(len(release.catalogue))
         with torch.inference_mode():
-            state = encode(release.retriever, known, _TOKENS)
+            state = encode(release.retriever, known, now, _TOKENS)
             items, scores = best_items(release, state, request, wanted, allowed, hidden)
             if release.ranker is not None:
-                state = state if release.ranker is release.retriever else encode(release.ranker, known, _TOKENS)
+                state = state if release.ranker is release.retriever else encode(release.ranker, known, now, _TOKENS)
                 counts = np.full(len(users), wanted)
                 (best,) = by_utility(release, assortment, state, request, contexts, [(items, scores)], counts)
                 items, scores = np.maximum(best[0][:, :k], PADDING), best[1][:, :k]

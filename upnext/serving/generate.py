@@ -109,7 +109,7 @@ def _next(
     rng: np.random.Generator,
 ) -> Imagined:
     with torch.inference_mode():
-        state = encode(release.retriever, past)
+        state = encode(release.retriever, past, request.time_ms.numpy())
         items, scores = best_items(release, state, request, int(may.sum()), may)
         logits = scores[0].astype(np.float64) / release.temperature
         if rollout.temperature is None:
@@ -117,7 +117,7 @@ def _next(
         else:
             place = int(rng.choice(len(logits), p=_softmax(logits / rollout.temperature)))
         model = _foreseer(release)
-        state = state if model is release.retriever else encode(model, past)
+        state = state if model is release.retriever else encode(model, past, request.time_ms.numpy())
         chosen = candidates_of(assortment, torch.from_numpy(items[:, place : place + 1]))
         outputs = cast("Ranker", model).predict(state, request, chosen)
         links = {n: link for n, link in cast("Ranker", model).components.items() if n in release.schema.feedback}

@@ -49,7 +49,7 @@ class ReleaseSettings(Config):
     title: str = "Upnext"
     """What the page is called."""
     retriever: str
-    """The model that chooses what a user is shown, by its name in [pretrain]."""
+    """The model that chooses what a user is shown, by its name in [pretrain] or [finetune]."""
     ranker: str | None = None
     """The model that orders what the retriever chose, by the utility that it expects; may be the retriever itself."""
     num_candidates: Annotated[int, Field(ge=1, le=10_000)] = 100

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from upnext.base.batches import Column, Request, State
 from upnext.base.ids import PADDING
-from upnext.base.protocols import Index, Ranker, VectorRetriever
+from upnext.base.protocols import Index, Ranker, VectorRetriever, lag_of
 from upnext.base.selection import Parts, best_of_parts
 from upnext.base.views import ALL
 from upnext.models.build import AnyModel
@@ -55,11 +55,15 @@ def readable(release: Release, pasts: Pasts, time_ms: NDArray[np.int64]) -> Past
     return pasts.before(time_ms - release.settings.lag) if release.settings.lag else pasts
 
 
-def encode(model: AnyModel, pasts: Pasts, max_tokens: int | None = None) -> State:
+def encode(model: AnyModel, pasts: Pasts, time_ms: NDArray[np.int64], max_tokens: int | None = None) -> State:
     """Encode what the model reads of each past: all in one batch, or, sorted by length, in batches of so many tokens.
 
     Each row of a batch counts as long as the batch's longest, and one more for a start token.
+
+    Args:     time_ms: (B,) when each user asks, or one time for all: a model with a lag knows less than the pasts.
     """
+    if (lag_ms := lag_of(model)) is not None:
+        pasts = pasts.before(time_ms - lag_ms)
     seen = (pasts if isinstance(model, Ranker) else pasts.without_columns()).in_view(model.view)
     if max_tokens is None:
         return model.encode(seen.last(np.arange(len(seen)), model.max_length))

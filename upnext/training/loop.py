@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,11 +19,10 @@ from pydantic import Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from upnext.base.batches import SequenceBatch
 from upnext.base.configuration import Config
 from upnext.base.errors import UserError
 from upnext.base.files import replace_file
-from upnext.base.protocols import Objective
+from upnext.base.protocols import Objective, TrainingBatch
 from upnext.training.batches import shuffled_batches
 from upnext.training.checkpoint import Checkpoints, RunState
 from upnext.training.devices import Device
@@ -63,7 +62,11 @@ class TrainingConfig(Config):
     """Steps between checkpoints, besides the one after each epoch; it changes no result."""
 
 
-class TrainingData(Protocol):
+_Batch = TypeVar("_Batch", bound=TrainingBatch)
+_Given = TypeVar("_Given", bound=TrainingBatch, covariant=True)
+
+
+class TrainingData(Protocol[_Given]):
     """Chunks of histories: how long each is, how many targets they hold, and how to gather some."""
 
     @property
@@ -71,7 +74,7 @@ class TrainingData(Protocol):
         """(R,) events per chunk."""
         ...
 
-    def batch(self, rows: NDArray[np.int64]) -> SequenceBatch:
+    def batch(self, rows: NDArray[np.int64]) -> _Given:
         """Gather chunks by number."""
         ...
 
@@ -103,8 +106,8 @@ class Start:
 
 def train(
     model: nn.Module,
-    objective: Objective,
-    data: TrainingData,
+    objective: Objective[_Batch],
+    data: TrainingData[_Batch],
     validate: Callable[[], dict[str, float]],
     config: TrainingConfig,
     folder: Path,
@@ -142,7 +145,7 @@ def train(
     return TrainingResult(state.best_epoch, state.best_metric, state.epoch, run.events_per_s, state.seconds)
 
 
-def _fit(run: "_Run", checkpoints: Checkpoints, validate: Callable[[], dict[str, float]], label: str) -> None:
+def _fit(run: "_Run[_Batch]", checkpoints: Checkpoints, validate: Callable[[], dict[str, float]], label: str) -> None:
     """Go through the epochs that are left."""
     state, config, earlier, started = run.state, run.config, run.state.seconds, time.perf_counter()
 
@@ -175,11 +178,16 @@ def _fit(run: "_Run", checkpoints: Checkpoints, validate: Callable[[], dict[str,
     _write_history(checkpoints.folder, state)
 
 
-class _Run:
+class _Run(Generic[_Batch]):
     """One run's optimiser, random order of the data, and counts."""
 
     def __init__(
-        self, model: nn.Module, objective: Objective, data: TrainingData, config: TrainingConfig, recipe: str
+        self,
+        model: nn.Module,
+        objective: Objective[_Batch],
+        data: TrainingData[_Batch],
+        config: TrainingConfig,
+        recipe: str,
     ) -> None:
         self.model, self.objective, self.data, self.config = model, objective, data, config
         self.device = next(model.parameters()).device
@@ -259,8 +267,8 @@ class Rehearsal:
 
 def rehearse(
     model: nn.Module,
-    objective: Objective,
-    data: TrainingData,
+    objective: Objective[_Batch],
+    data: TrainingData[_Batch],
     config: TrainingConfig,
     choose: Callable[[list[NDArray[np.int64]]], Sequence[int]],
     limit_s: float,

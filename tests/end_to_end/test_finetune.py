@@ -1,0 +1,143 @@
+"""Two towers through the command line: fine-tuned on what was shown together, evaluated, published, asked."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.end_to_end.test_tiny_project import succeed, upnext
+from upnext.base.artifacts import Workspace
+
+PROJECT = """
+workspace = "{folder}/work"
+
+[prepare.source]
+kind = "table"
+path = "{folder}/log.csv"
+user = "user"
+item = "item"
+time = "time"
+time_unit = "s"
+request = "request"
+[prepare.source.feedback]
+played = "fraction"
+like = "binary"
+
+[prepare.views]
+watched = "played >= 0.5"
+
+[prepare.split]
+kind = "global_time"
+validation = "1d"
+test = "2d"
+
+[pretrain.argus.model]
+kind = "argus"
+width = 16
+layers = 1
+max_length = 20
+embeddings = {{ kind = "hashed", rows = 64 }}
+[pretrain.argus.training]
+epochs = 2
+tokens_per_batch = 400
+
+[finetune.towers]
+kind = "pairwise"
+from = "argus"
+width = 8
+lag = "12h"
+utility = {{ played = 1.0, like = 0.5 }}
+dropout = 0.0
+[finetune.towers.training]
+epochs = 16
+patience = 16
+tokens_per_batch = 100
+learning_rate = 0.01
+
+[evaluate]
+view = "watched"
+k = [3]
+bootstrap_samples = 50
+
+[publish]
+retriever = "towers"
+exclude_history = false
+"""
+
+
+def write_log(path: Path) -> None:
+    """Forty users on ten days; of three items that are shown together they play those of their own half to the end."""
+    g = np.random.default_rng(0)
+    lines = ["user,item,time,request,played,like"]
+    for user in range(40):
+        for day in range(10):
+            time_s = 1_700_000_000 + day * 86_400 + user * 60
+            for item in g.choice(12, 3, replace=False):
+                is_liked = item % 2 == user % 2
+                played = round(float(np.clip(0.2 + 0.6 * is_liked + g.normal() / 20, 0, 1)), 3)
+                lines.append(f"{user},{'abcdefghijkl'[item]},{time_s},{user}-{day},{played},{int(is_liked)}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def project(tmp_path):
+    write_log(tmp_path / "log.csv")
+    (tmp_path / "project.toml").write_text(PROJECT.format(folder=tmp_path))
+    return tmp_path / "project.toml"
+
+
+def test_from_a_csv_to_recommendations(project):
+    output = succeed("run", project, "--until", "publish")
+    assert re.search(r"finetune towers {2}\d+ impressions in \d+ chunks; left out: 0 with nothing to compare", output)
+    workspace = Workspace(project.parent / "work")
+    model = workspace.current("model-towers", "model")
+    assert [name.split("-")[0] for name in model.manifest["parents"]] == ["log", "model"]
+    facts = model.manifest["metrics"]
+    # Seven days of training: the first has no history, and twelve hours of lag hide nothing but the request itself.
+    assert facts["num_impressions_without_state"] == 40 * 3
+    assert facts["num_impressions"] + facts["num_impressions_without_pair"] == 40 * 3 * 6
+    history = [json.loads(line) for line in (model.folder / "history.jsonl").read_text().splitlines()]
+    assert history[-1]["pairs_loss"] < history[0]["pairs_loss"]
+    assert max(row["pair_accuracy"] for row in history) > 0.9  # the planted halves; chance is 1/2
+    metrics = json.loads((workspace.current("report", "report").folder / "metrics.json").read_text())
+    assert {row["model"] for row in metrics} == {"argus", "towers"}
+    answer = json.loads(succeed("recommend", project.parent / "work", "-u", "3", "--json"))
+    top = [one["item_id"] for one in answer["rows"][0]["items"]][:6]
+    assert sum("abcdefghijkl".index(item) % 2 == 1 for item in top) >= 5
+
+
+def test_new_weights_need_no_parent(project):
+    succeed("run", project, "--until", "finetune", "--set", "finetune.towers.pretrained=false")
+    model = Workspace(project.parent / "work").current("model-towers", "model")
+    assert [name.split("-")[0] for name in model.manifest["parents"]] == ["log"]
+
+
+def test_up_to_date_towers_are_found(project):
+    succeed("run", project, "--until", "finetune")
+    before = Workspace(project.parent / "work").current("model-towers", "model").name
+    assert "impressions in" not in succeed("finetune", project)
+    succeed("finetune", project, "--set", "finetune.towers.lag=0s")
+    assert Workspace(project.parent / "work").current("model-towers", "model").name != before
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ('finetune.towers.from="x"', "finetune.towers.from is 'x'; the ARGUS models of [pretrain]: ['argus']"),
+        ("finetune.towers.utility={ liked = 1.0 }", "a utility weight for the feedback 'liked'; the log has"),
+        ("finetune.towers.utility={}", "at least 1 item"),
+        ("finetune.towers.longest_history=21", "longest_history 21, shortest_history 1: 'argus' reads 20 events"),
+        ("finetune.towers.shortest_history=20", "'argus' reads 20 events"),
+        ("finetune.towers.lag=1y", "is no duration"),
+        ("finetune.towers.lag=100d", "nothing to fine-tune on"),
+        ("finetune.towers.heads=2", "unknown key 'finetune.towers.heads'; allowed here: dropout, from, kind, lag"),
+        ("pretrain.towers.model.kind=popular", "[pretrain] and [finetune] both have a model 'towers'"),
+        ("prepare.request_safe=false", "neither requests nor request-safe times"),
+    ],
+)
+def test_bad_settings_are_explained(project, setting, words):
+    done = upnext("run", project, "--until", "finetune", "--set", setting)
+    assert done.returncode == 2, done.stderr
+    assert words in " ".join(done.stderr.split())
