@@ -19,7 +19,7 @@ from torch import Tensor
 from upnext.base.batches import Candidates, Column, FlatColumn, Request, SequenceBatch, State
 from upnext.base.configuration import Config, Duration, parse_config
 from upnext.base.errors import BadArtifact, BadBatch, BadConfig
-from upnext.base.protocols import Link
+from upnext.base.protocols import LINKS, Link
 from upnext.base.schema import FeedbackKind
 from upnext.base.views import ALL
 from upnext.features.aggregates import Aggregate
@@ -34,7 +34,6 @@ UTILITY = "utility"
 
 _FILE = "boosted.json"
 _OBJECTIVES: dict[FeedbackKind, str] = {"binary": "binary", "fraction": "cross_entropy", "amount": "poisson"}
-_LINKS: dict[FeedbackKind, Link] = {"binary": Link.SIGMOID, "fraction": Link.SIGMOID, "amount": Link.EXP}
 _LEVELS = 30
 """LambdaRank tells at most so many utilities apart."""
 
@@ -179,7 +178,7 @@ class Boosted:
             scale = max(float(targets[0][1].mean()), 1e-6) if kind == "amount" else 1.0
             data = [_Part(X[rows], values / scale) for (_, X), (rows, values) in zip(parts, targets, strict=True)]
             booster = _grow(_OBJECTIVES[kind], data, features, config.training, {})
-            outputs.append(_Output(name, _LINKS[kind], float(np.log(scale)), booster))
+            outputs.append(_Output(name, LINKS[kind], float(np.log(scale)), booster))
             tell(f"{name}: {booster.num_trees()} trees")
         if config.utility:
             gains = _gains(train.utility)
