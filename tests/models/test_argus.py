@@ -115,6 +115,39 @@ def test_keeps_the_contract(form):
         check_retriever(model, V, model.items)
 
 
+@pytest.mark.parametrize("embeddings", [{"kind": "hashed", "rows": 64}, {"kind": "plain"}])
+def test_columns_may_be_called_as_they_like(embeddings):
+    """KuaiRand has a feedback `forward`, which is also what a module calls its own computation."""
+
+    def called(old: dict[str, Any]) -> dict[str, Any]:
+        return {f"{name}.of" if n else "forward": value for n, (name, value) in enumerate(old.items())}
+
+    inputs = Inputs(
+        has_times=True,
+        contexts=called(INPUTS.contexts),
+        feedback=called(INPUTS.feedback),
+        item_features=called(INPUTS.item_features),
+        vector_widths={"image.of": 2},
+    )
+    table = catalogue()
+    items = ItemTable(table.item, table.item_hash, called(dict(table.features)))
+    config = parse_config(ARGUSConfig, {"width": 8, "layers": 1, "max_length": 7, "embeddings": embeddings}, "test")
+    model = ARGUS(config, inputs, items, torch.arange(V) >= 2).eval()
+    past = events(0, [0, 1, 2])
+    old: dict[str, dict[str, Any]] = {"context": INPUTS.contexts, "feedback": dict(INPUTS.feedback)}
+    columns = {
+        f"{kind}.{new}": past.columns[f"{kind}.{name}"]
+        for kind, names in old.items()
+        for name, new in zip(names, called(names), strict=True)
+    }
+    batch = batch_of(replace(past, columns=columns))
+    queries, logits = outputs(model, batch)
+    assert torch.isfinite(queries).all()
+    assert logits.shape == (3, 3)
+    again = ARGUS.from_tensors(config, inputs, items, model.state_dict())
+    torch.testing.assert_close(outputs(again, batch)[1], logits)
+
+
 def test_is_a_ranker_with_declared_links(model):
     assert isinstance(model, Ranker)
     assert model.components == {"like": Link.SIGMOID, "played": Link.SIGMOID, "seconds": Link.EXP}

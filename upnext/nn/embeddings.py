@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from upnext.base.configuration import Config
 from upnext.base.ids import stable_hash
+from upnext.nn.slots import slot
 
 __all__ = ["Embeddings", "EmbeddingsConfig", "HashedConfig", "HashedEmbeddings", "PlainConfig", "PlainEmbeddings"]
 
@@ -85,25 +86,25 @@ class PlainEmbeddings(nn.Module):
         self.width = width
         self.tables = nn.ModuleDict()
         for feature, values in known.items():
-            self._know(feature, torch.unique(values))
+            self._know(slot(feature), torch.unique(values))
 
-    def _know(self, feature: str, distinct: Int[Tensor, " n"]) -> None:
-        """Begin a table for values in rising order."""
-        self.register_buffer(f"known_{feature}", distinct)
+    def _know(self, kept: str, distinct: Int[Tensor, " n"]) -> None:
+        """Begin a table for values in rising order, kept in the feature's slot."""
+        self.register_buffer(f"known_{kept}", distinct)
         table = nn.EmbeddingBag(len(distinct) + 1, self.width, mode="sum")
         nn.init.trunc_normal_(table.weight, std=_STD)
-        self.tables[feature] = table
+        self.tables[kept] = table
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         """Take the values that were known when the model was made, whatever the catalogue holds by now."""
-        for feature in self.tables:
-            if (known := state_dict.get(f"{prefix}known_{feature}")) is not None:
-                self._know(feature, torch.empty_like(known))
+        for kept in self.tables:
+            if (known := state_dict.get(f"{prefix}known_{kept}")) is not None:
+                self._know(kept, torch.empty_like(known))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def rows(self, feature: str, values: Int[Tensor, "*N"]) -> Int[Tensor, "*N"]:
         """The row of each value: 1 + its place among the known ones, 0 for an unknown one."""
-        known = self.get_buffer(f"known_{feature}")
+        known = self.get_buffer(f"known_{slot(feature)}")
         if not len(known):
             return torch.zeros_like(values)
         place = torch.searchsorted(known, values).clamp(max=len(known) - 1)
@@ -114,7 +115,7 @@ class PlainEmbeddings(nn.Module):
     ) -> Float[Tensor, "N E"]:
         """The mean over a thing's observed values; zeros where none is observed."""
         weights = _shares(torch.ones_like(values, dtype=torch.bool) if observed is None else observed)
-        out: Tensor = self.tables[feature](self.rows(feature, values), per_sample_weights=weights)
+        out: Tensor = self.tables[slot(feature)](self.rows(feature, values), per_sample_weights=weights)
         return out
 
 

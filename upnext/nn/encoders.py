@@ -13,6 +13,7 @@ from upnext.base.batches import Column, ItemTable
 from upnext.base.configuration import Config
 from upnext.base.schema import FeatureKind, FeedbackKind, Schema, context_column, feedback_column
 from upnext.nn.embeddings import Embeddings
+from upnext.nn.slots import slot
 
 __all__ = ["ContextEncoder", "FeedbackEncoder", "Inputs", "ItemEncoder", "gap_bucket"]
 
@@ -77,8 +78,9 @@ class ContextEncoder(nn.Module):
     def __init__(self, inputs: Inputs, width: int) -> None:
         super().__init__()
         self.sizes = dict(inputs.contexts)
-        self.codes = nn.ModuleDict({name: nn.Embedding(size, width) for name, size in inputs.contexts.items() if size})
-        self.numbers = nn.ModuleDict({name: _Number(width) for name, size in inputs.contexts.items() if not size})
+        sizes = inputs.contexts.items()
+        self.codes = nn.ModuleDict({slot(name): nn.Embedding(size, width) for name, size in sizes if size})
+        self.numbers = nn.ModuleDict({slot(name): _Number(width) for name, size in sizes if not size})
         self.gap = nn.Embedding(_NUM_GAPS, width) if inputs.has_times else None
         self.bias = nn.Parameter(torch.zeros(width))
 
@@ -87,15 +89,15 @@ class ContextEncoder(nn.Module):
         total = self.bias.expand(*gap.shape, -1)
         if self.gap is not None:
             total = total + self.gap(gap)
-        for name, embedding in self.codes.items():
+        for name, size in self.sizes.items():
             column = columns[context_column(name)]
-            # Codes that came into being after training count as unknown.
-            code = torch.where(column.values < self.sizes[name], column.values, 1)
-            total = total + embedding(torch.where(column.observed, code, 0))
-        for name, number in self.numbers.items():
-            column = columns[context_column(name)]
-            squashed = column.values.sign() * column.values.abs().log1p()
-            total = total + number(Column(squashed, column.observed))
+            if size:
+                # Codes that came into being after training count as unknown.
+                code = torch.where(column.values < size, column.values, 1)
+                total = total + self.codes[slot(name)](torch.where(column.observed, code, 0))
+            else:
+                squashed = column.values.sign() * column.values.abs().log1p()
+                total = total + self.numbers[slot(name)](Column(squashed, column.observed))
         return total
 
 
@@ -106,15 +108,16 @@ class FeedbackEncoder(nn.Module):
         super().__init__()
         sizes = {"binary": 3, "fraction": _FRACTION_STEPS + 2, "amount": _AMOUNT_STEPS + 2}
         self.kinds = dict(inputs.feedback)
-        self.tables = nn.ModuleDict({name: nn.Embedding(sizes[kind], width) for name, kind in self.kinds.items()})
+        self.tables = nn.ModuleDict({slot(name): nn.Embedding(sizes[kind], width) for name, kind in self.kinds.items()})
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, columns: Mapping[str, Column], shape: torch.Size) -> Float[Tensor, "*B D"]:
         """Encode feedback stored under full names; row 0 of a table stands for what was not observed."""
         total = self.bias.expand(*shape, -1)
-        for name, table in self.tables.items():
+        for name, kind in self.kinds.items():
             column = columns[feedback_column(name)]
-            total = total + table(torch.where(column.observed, 1 + _step(column.values, self.kinds[name]), 0))
+            step = torch.where(column.observed, 1 + _step(column.values, kind), 0)
+            total = total + self.tables[slot(name)](step)
         return total
 
 
@@ -138,9 +141,9 @@ class ItemEncoder(nn.Module):
         self.features = dict(inputs.item_features)
         self.embeddings = embeddings
         numeric = [name for name, kind in self.features.items() if kind == "numeric"]
-        self.numbers = nn.ModuleDict({name: _Number(width) for name in numeric})
+        self.numbers = nn.ModuleDict({slot(name): _Number(width) for name in numeric})
         self.vectors = nn.ModuleDict(
-            {name: nn.Linear(size, width, bias=False) for name, size in inputs.vector_widths.items()}
+            {slot(name): nn.Linear(size, width, bias=False) for name, size in inputs.vector_widths.items()}
         )
         self.linear = nn.Linear(width, width, bias=False)
         nn.init.eye_(self.linear.weight)
@@ -158,8 +161,8 @@ class ItemEncoder(nn.Module):
             elif kind in ("multi", "text"):
                 total = total + self.embeddings(name, column.values, column.observed)
             elif kind == "numeric":
-                total = total + self.numbers[name](column)
+                total = total + self.numbers[slot(name)](column)
             else:
-                total = total + self.vectors[name](column.values) * column.observed[:, None]
+                total = total + self.vectors[slot(name)](column.values) * column.observed[:, None]
         out: Tensor = self.linear(total) + self.network(total)
         return out

@@ -8,7 +8,6 @@ Shape letters: N events asked about.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from upnext.base.batches import Column, FlatColumn
@@ -92,8 +91,7 @@ def _taken(log: EventLog, name: str, rows: NDArray[np.int64]) -> FlatColumn:
 def _of_table(column: Column, dense: NDArray[np.int64]) -> FlatColumn:
     """A feature of the items or users of events; of several values the first."""
     first = column if column.values.dim() == 1 else Column(column.values[:, 0], column.observed[:, 0])
-    taken = first.take(torch.from_numpy(dense))
-    return FlatColumn(taken.values.numpy(), taken.observed.numpy())
+    return FlatColumn(first.values.numpy()[dense], first.observed.numpy()[dense])
 
 
 def _number(values: NDArray[np.float32]) -> FlatColumn:
