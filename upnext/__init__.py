@@ -8,7 +8,7 @@
     serve      release                                    -> HTTP service and page
 
 One TOML file configures all of it: `upnext run examples/demo.toml`. The same path from Python, where frames take the
-place of files: `upnext.SASRec().fit(upnext.EventLog.from_frame(...)).recommend(users)`; see `upnext/api.py`.
+place of files: `upnext.SASRec().fit(upnext.EventLog.from_frame(...)).recommend(users)`; see `upnext/api/`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from upnext.version import __version__
 
 if TYPE_CHECKING:
-    from upnext.api import Columns, EventLog, Popular, RecentlyPopular, Recommender, SASRec, load
+    from upnext.api import ARGUS, Columns, EventLog, Popular, RecentlyPopular, Recommender, SASRec, load
 
 __all__ = [
+    "ARGUS",
     "Columns",
     "EventLog",
     "Popular",

@@ -51,6 +51,19 @@ max_length = 10
 epochs = 2
 seed = 3
 
+[pretrain.argus.model]
+kind = "argus"
+view = "watched"
+width = 8
+layers = 1
+max_length = 10
+embeddings = {{ kind = "hashed", rows = 64 }}
+[pretrain.argus.tasks.feedback]
+played = {{ loss = "squared" }}
+[pretrain.argus.training]
+epochs = 2
+seed = 3
+
 [pretrain.popular.model]
 kind = "popular"
 view = "watched"

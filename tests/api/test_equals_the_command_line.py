@@ -52,8 +52,13 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 SASREC: dict[str, Any] = {"view": "watched", "width": 8, "layers": 1, "max_length": 10}
+ARGUS: dict[str, Any] = SASREC | {
+    "embeddings": {"kind": "hashed", "rows": 64},
+    "tasks": {"feedback": {"played": {"loss": "squared"}}},
+}
 ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "sasrec": lambda: upnext.SASRec(**SASREC, training={"epochs": 2, "seed": 3}, publish=PUBLISH),
+    "argus": lambda: upnext.ARGUS(**ARGUS, training={"epochs": 2, "seed": 3}, publish=PUBLISH),
     "popular": lambda: upnext.Popular(view="watched", publish=PUBLISH),
     "recently-popular": lambda: upnext.RecentlyPopular(view="watched", window="36h", publish=PUBLISH),
 }

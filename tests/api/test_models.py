@@ -17,6 +17,7 @@ from upnext.api import Estimator
 from upnext.base.artifacts import Artifact
 from upnext.base.configuration import Config
 from upnext.base.errors import BadArtifact, BadConfig, BadData, BadRequest, UserError
+from upnext.models.argus import ARGUSConfig
 from upnext.models.popularity import PopularConfig, RecentlyPopularConfig
 from upnext.models.sasrec import SASRecConfig
 from upnext.pipeline.pretrain import PretrainConfig
@@ -24,6 +25,7 @@ from upnext.training.loop import TrainingConfig
 
 CONFIGS: dict[type[Estimator], Config] = {
     upnext.SASRec: SASRecConfig(),
+    upnext.ARGUS: ARGUSConfig(),
     upnext.Popular: PopularConfig(),
     upnext.RecentlyPopular: RecentlyPopularConfig(),
 }
@@ -73,6 +75,9 @@ def test_training_is_a_table_or_a_configuration():
         (lambda: upnext.Popular(view=3), "Popular: view: Input should be a valid string (found 3)"),  # type: ignore[arg-type]
         (lambda: upnext.Popular(publish={"hid": "x"}), "Popular, publish: unknown key 'hid'; allowed here: actions"),
         (lambda: upnext.Popular(publish={"popular": "x"}), "Popular, publish: 'popular' names a second model"),
+        (lambda: upnext.ARGUS(publish={"ranker": "sasrec"}), "ARGUS, publish: 'ranker' names a second model"),
+        (lambda: upnext.ARGUS(size="mini", width=8), "width = 8 contradicts size = 'mini' (256)"),
+        (lambda: upnext.ARGUS(tasks={"nip": 1}), "ARGUS: unknown key 'tasks.nip'"),
     ],
 )
 def test_a_wrong_setting_has_the_words_of_the_configuration(make: Callable[[], object], message: str):
@@ -101,6 +106,17 @@ def test_a_model_that_is_not_fitted_says_so(log: upnext.EventLog, tmp_path: Path
             use()
     with pytest.raises(BadConfig, match=r"fit\(DataFrame\): give an upnext.EventLog"):
         model.fit(events())  # type: ignore[arg-type]
+
+
+def test_argus_foresees_feedback_and_ranks_by_it(log: upnext.EventLog):
+    small: dict[str, Any] = {"width": 8, "layers": 1, "max_length": 10, "training": {"epochs": 1}}
+    model = upnext.ARGUS(**small, publish={"ranker": "argus", "utility": {"played": 2.0}} | KEPT).fit(log)
+    found = model.evaluate_feedback()
+    assert {"argus", "mean", "item rates"} <= set(found["model"])
+    assert {"log_loss", "normalised_entropy"} <= set(found.filter(pl.col("model") == "argus")["metric"])
+    scores = model.recommend([7], k=5)["score"].to_list()
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 < score < 2 for score in scores)  # twice a share that is expected to be played
 
 
 # --- recommend -------------------------------------------------------------------------------------------------------
@@ -267,5 +283,5 @@ def test_what_is_no_release_is_not_loaded(popular: upnext.Popular, tmp_path: Pat
 def test_the_public_names_are_those_of_the_package():
     assert set(dir(upnext)) == set(upnext.__all__)
     assert all(getattr(upnext, name) is not None for name in upnext.__all__)
-    with pytest.raises(AttributeError, match=r"has no attribute 'Log'; it has Columns, EventLog"):
+    with pytest.raises(AttributeError, match=r"has no attribute 'Log'; it has ARGUS, Columns, EventLog"):
         _ = upnext.Log

@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
 # What only composes stages cannot change what they make.
-_ROOMS_WITHOUT_ARTIFACTS = {"commands", "cli.py", "api.py"}
+_ROOMS_WITHOUT_ARTIFACTS = {"commands", "cli.py", "api"}
 _MANIFEST_KEYS = {"kind", "format_version", "code_version", "config", "parents", "files", "schema", "metrics"}
 
 Parents = Sequence["Artifact | str"]
