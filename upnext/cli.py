@@ -225,6 +225,23 @@ def generate(
     print_future(workspace, user, k, context or [], drawing, as_json, Console(), threads)
 
 
+@app.command()
+def score(
+    workspace: HasRelease,
+    table: Annotated[Path, typer.Argument(help="a Parquet table with user_id, item_id, time, and contexts if any")],
+    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="the file to write")],
+    vectors: Annotated[bool, typer.Option("--vectors", help="also the vectors of user and item")] = False,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what the release says of every row of a table, from what was known just before the row's time."""
+    from rich.console import Console
+
+    from upnext.commands.score import score_table
+
+    score_table(workspace, table, out, vectors, as_json, Console(), threads)
+
+
 @releases.command("list")
 def list_releases(workspace: HasRelease, as_json: AsJson = False) -> None:
     """List releases: when they were made, their models, which is current, which a rollback would choose."""

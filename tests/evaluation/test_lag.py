@@ -23,7 +23,7 @@ from upnext.models.two_towers import TwoTowers, TwoTowersConfig
 from upnext.nn.encoders import Inputs
 from upnext.objectives.pairwise import PairwiseRanking
 from upnext.serving.pasts import Pasts
-from upnext.serving.retrieve import encode
+from upnext.serving.retrieve import encode, readable
 
 
 def make_model(form: str = "simplified") -> TwoTowers:
@@ -97,7 +97,7 @@ def test_serving_reads_what_evaluation_reads(events, lag_ms, moment, form):
     mine = log.events.take(slice(log.offsets[user], log.offsets[user + 1]))
     now = np.array([moment])
     with torch.inference_mode():
-        served = encode(model, Pasts.join([mine]).before(now), now).tensors["vector"]
+        served = encode(model, readable(model, Pasts.join([mine]).before(now), now, 0)).tensors["vector"]
         known = mine.take((mine.time_ms < moment - lag_ms) & (mine.item >= 2))
         expected = model.encode(known.batch(np.array([0]), np.array([len(known)]))).tensors["vector"]
     torch.testing.assert_close(served, expected)

@@ -12,7 +12,7 @@ from upnext.serving.histories import Histories
 from upnext.serving.pasts import Pasts
 from upnext.serving.recommend import Query
 from upnext.serving.release import Release
-from upnext.serving.retrieve import encode, make_request
+from upnext.serving.retrieve import encode, make_request, readable
 
 
 def slow_page(release: Release, histories: Histories, query: Query) -> dict[str, list[int]]:
@@ -28,7 +28,7 @@ def slow_page(release: Release, histories: Histories, query: Query) -> dict[str,
 
     def ranked(model: AnyModel) -> list[int]:
         with torch.inference_mode():
-            state = encode(model, past, times)
+            state = encode(model, readable(model, past, times, release.settings.lag))
             scores = {
                 item: float(model.score(state, request, torch.tensor([[item]]))[0, 0])
                 for item in range(FIRST, len(release.catalogue))
@@ -63,7 +63,7 @@ def slow_expectations(release: Release, histories: Histories, query: Query, item
     ranker = cast("Ranker", release.ranker)
     assert set(ranker.components.values()) == {Link.SIGMOID}
     with torch.inference_mode():
-        outputs = ranker.predict(encode(release.ranker, past, times), request, candidates)
+        outputs = ranker.predict(encode(release.ranker, past), request, candidates)
     return {name: 1.0 / (1.0 + float(torch.exp(-output[0, 0]))) for name, output in outputs.items()}
 
 

@@ -88,10 +88,10 @@ def test_many_histories_are_read_as_one_by_one(service: Service) -> None:
 
 
 def test_encoding_by_length_gives_each_user_their_own_state(service: Service) -> None:
-    pasts, now = service.histories.read_many(service.release.users.ids[:40]), np.array(2**60)
+    pasts = service.histories.read_many(service.release.users.ids[:40])
     with torch.inference_mode():
-        one = retrieve.encode(service.release.retriever, pasts, now).tensors["hidden"]
-        other = retrieve.encode(service.release.retriever, pasts, now, 30).tensors["hidden"]
+        one = retrieve.encode(service.release.retriever, pasts).tensors["hidden"]
+        other = retrieve.encode(service.release.retriever, pasts, 30).tensors["hidden"]
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 

@@ -50,21 +50,23 @@ def recommend_everyone(
     if isinstance(release.retriever, RecentlyPopular):
         release.retriever.cover(len(assortment))
     num_scored = assortment.num_scored
+    now, lag = np.array(time_ms), release.settings.lag
     wanted = k if release.ranker is None else num_candidates(release.settings, k)
     allowed = (assortment.is_shown & assortment.can_retrieve)[None, :num_scored]
     for begin in range(0, len(release.users.ids), _USERS):
         users, ids = release.users.dense_ids[begin : begin + _USERS], release.users.ids[begin : begin + _USERS]
-        pasts = histories.read_many(ids).before(np.array(time_ms)).below(num_scored)
+        pasts = histories.read_many(ids).before(now).below(num_scored)
         contexts = [context or {}] * len(users)
         request = make_request(release, np.full(len(users), time_ms), users, contexts)
         hidden = hidden_items(release, pasts, np.array(unfamiliar))
-        now = np.array(time_ms)
-        known = readable(release, pasts, now).below(len(release.catalogue))
+        known = pasts.below(len(release.catalogue))
         with torch.inference_mode():
-            state = encode(release.retriever, known, now, _TOKENS)
+            state = encode(release.retriever, readable(release.retriever, known, now, lag), _TOKENS)
             items, scores = best_items(release, state, request, wanted, allowed, hidden)
             if release.ranker is not None:
-                state = state if release.ranker is release.retriever else encode(release.ranker, known, now, _TOKENS)
+                if release.ranker is not release.retriever:
+                    read = readable(release.ranker, known, now, lag)
+                    state = encode(release.ranker, read, _TOKENS)
                 counts = np.full(len(users), wanted)
                 (best,) = by_utility(release, assortment, state, request, contexts, [(items, scores)], counts)
                 items, scores = np.maximum(best[0][:, :k], PADDING), best[1][:, :k]

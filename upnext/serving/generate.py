@@ -69,7 +69,7 @@ def generate(release: Release, histories: Histories, rollout: Rollout) -> list[I
     """Roll out the next k events of a user; fewer where nothing is left to choose.
 
     What may be chosen is what `recommend` may show in the row "For you", and nothing twice unless repeats are allowed.
-    Models read everything before each event, whatever the release's lag: what is imagined is stored nowhere.
+    Models read everything before each event, without a lag: what is imagined is stored nowhere.
 
     Raises:   BadRequest: the release has no model of the next item, or none that foresees feedback.
     """
@@ -109,7 +109,7 @@ def _next(
     rng: np.random.Generator,
 ) -> Imagined:
     with torch.inference_mode():
-        state = encode(release.retriever, past, request.time_ms.numpy())
+        state = encode(release.retriever, past)
         items, scores = best_items(release, state, request, int(may.sum()), may)
         logits = scores[0].astype(np.float64) / release.temperature
         if rollout.temperature is None:
@@ -117,7 +117,7 @@ def _next(
         else:
             place = int(rng.choice(len(logits), p=_softmax(logits / rollout.temperature)))
         model = _foreseer(release)
-        state = state if model is release.retriever else encode(model, past, request.time_ms.numpy())
+        state = state if model is release.retriever else encode(model, past)
         chosen = candidates_of(assortment, torch.from_numpy(items[:, place : place + 1]))
         outputs = cast("Ranker", model).predict(state, request, chosen)
         links = {n: link for n, link in cast("Ranker", model).components.items() if n in release.schema.feedback}

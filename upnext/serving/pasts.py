@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.base.batches import Events, SequenceBatch
+from upnext.base.batches import Events
 from upnext.base.ids import FIRST
 from upnext.base.views import ALL
 
@@ -65,7 +65,13 @@ class Pasts:
         """Drop contexts and feedback."""
         return replace(self, events=self.events.without_columns())
 
-    def last(self, users: NDArray[np.int64], length: int) -> SequenceBatch:
-        """The last `length` events of some users, right-padded."""
-        ends = self.offsets[users + 1]
-        return self.events.batch(np.maximum(ends - length, self.offsets[users]), ends)
+    def count_before(self, user: NDArray[np.int64], time_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many events each of some users had strictly before a moment: (n,) int64, for users and times (n,)."""
+        owner, moment = np.concatenate([self.user, user]), np.concatenate([self.events.time_ms, time_ms])
+        is_event = np.arange(len(owner)) < len(self.events)
+        order = np.lexsort((is_event, moment, owner))  # of one moment the question comes first
+        before = np.cumsum(is_event[order])
+        found = np.empty(len(user), np.int64)
+        is_question = ~is_event[order]
+        found[order[is_question] - len(self.events)] = before[is_question]
+        return found - self.offsets[user]

@@ -81,16 +81,17 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
     # Rows are retrieved together and arranged in order.
     counts = np.array([num_candidates(release.settings, query.k) for query in queries])
     wanted = int(counts.max())
-    read = readable(release, pasts, times)
+    read = readable(release.retriever, pasts, times, release.settings.lag)
     with torch.inference_mode():
-        known = read.below(len(release.catalogue))
-        state = encode(release.retriever, known, times)
+        known = pasts.below(len(release.catalogue))
+        state = encode(release.retriever, read.below(len(release.catalogue)))
         index = None if release.index is None else assortment.index
         _cover(release.retriever, assortment)
         names, parts = assortment.rows
         best = best_of_each(release.retriever, index, state, request, wanted, parts, hidden)
         if release.ranker is not None:
-            state = state if release.ranker is release.retriever else encode(release.ranker, known, times)
+            if release.ranker is not release.retriever:
+                state = encode(release.ranker, readable(release.ranker, known, times, release.settings.lag))
             best = by_utility(release, assortment, state, request, contexts, best, counts)
         popular = _popular(release.popular, assortment, known, request, wanted, hidden)
     chosen = pasts.in_view(release.view).lengths
@@ -112,7 +113,7 @@ def row_for_anyone(release: Release, histories: Histories, time_ms: int, k: int)
         best = _popular(release.popular, assortment, nothing, request, k, hidden)
         if best is None:
             _cover(release.retriever, assortment)
-            state = encode(release.retriever, nothing, times)
+            state = encode(release.retriever, nothing)
             index = None if release.index is None else assortment.index
             _, parts = assortment.rows
             best = best_of_each(release.retriever, index, state, request, k, parts, hidden)[0]
@@ -147,8 +148,7 @@ def _popular(
     if model is None:
         return None
     parts = assortment.everything if _cover(model, assortment) else assortment.catalogue
-    state = encode(model, pasts, request.time_ms.numpy())
-    (best,) = best_of_each(model, None, state, request, k, parts, hidden)
+    (best,) = best_of_each(model, None, encode(model, pasts), request, k, parts, hidden)
     return best
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from upnext.base.batches import Column, Request, State
+from upnext.base.batches import Column, Events, Request, State
 from upnext.base.ids import PADDING
 from upnext.base.protocols import Index, Ranker, VectorRetriever, lag_of
 from upnext.base.selection import Parts, best_of_parts
@@ -19,7 +19,16 @@ from upnext.models.build import AnyModel
 from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
 
-__all__ = ["best_items", "best_of_each", "encode", "hidden_items", "make_request", "readable"]
+__all__ = [
+    "best_items",
+    "best_of_each",
+    "encode",
+    "encode_ranges",
+    "hidden_items",
+    "lag_ms",
+    "make_request",
+    "readable",
+]
 
 _SCORES = 1 << 24
 """Models without an index score so many pairs of user and item at a time."""
@@ -50,24 +59,42 @@ def make_request(
     return Request(torch.from_numpy(time_ms), dense, columns, release.people.features.take(dense))
 
 
-def readable(release: Release, pasts: Pasts, time_ms: NDArray[np.int64]) -> Pasts:
-    """What models may read of pasts: what lies strictly before each request less the release's lag."""
-    return pasts.before(time_ms - release.settings.lag) if release.settings.lag else pasts
+def lag_ms(model: AnyModel, least_ms: int) -> int:
+    """How far behind a request what a model reads ends: the larger of the release's lag and the model's own."""
+    return max(least_ms, lag_of(model) or 0)
 
 
-def encode(model: AnyModel, pasts: Pasts, time_ms: NDArray[np.int64], max_tokens: int | None = None) -> State:
-    """Encode what the model reads of each past: all in one batch, or, sorted by length, in batches of so many tokens.
+def readable(model: AnyModel, pasts: Pasts, time_ms: NDArray[np.int64], least_ms: int) -> Pasts:
+    """What a model may read of pasts: what lies strictly before each request less the lag.
+
+    Args:     time_ms: (B,) when each user asks, or one time for all; the pasts hold nothing from then on.
+              least_ms: the release's lag.
+    """
+    lag = lag_ms(model, least_ms)
+    return pasts.before(time_ms - lag) if lag else pasts
+
+
+def encode(model: AnyModel, pasts: Pasts, max_tokens: int | None = None) -> State:
+    """Encode what the model reads of each past: all in one batch, or in batches of so many tokens."""
+    seen = (pasts if isinstance(model, Ranker) else pasts.without_columns()).in_view(model.view)
+    return encode_ranges(model, seen.events, seen.offsets[:-1], seen.offsets[1:], max_tokens)
+
+
+def encode_ranges(
+    model: AnyModel,
+    events: Events,
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    max_tokens: int | None = None,
+) -> State:
+    """Encode the last `max_length` events of each range: all in one batch, or, sorted by length, in batches.
 
     Each row of a batch counts as long as the batch's longest, and one more for a start token.
-
-    Args:     time_ms: (B,) when each user asks, or one time for all: a model with a lag knows less than the pasts.
     """
-    if (lag_ms := lag_of(model)) is not None:
-        pasts = pasts.before(time_ms - lag_ms)
-    seen = (pasts if isinstance(model, Ranker) else pasts.without_columns()).in_view(model.view)
-    if max_tokens is None:
-        return model.encode(seen.last(np.arange(len(seen)), model.max_length))
-    lengths = np.minimum(seen.lengths, model.max_length)
+    starts = np.maximum(starts, ends - model.max_length)
+    if max_tokens is None or not len(starts):
+        return model.encode(events.batch(starts, ends))
+    lengths = ends - starts
     order = np.argsort(lengths, kind="stable")
     states = []
     begin = 0
@@ -75,7 +102,7 @@ def encode(model: AnyModel, pasts: Pasts, time_ms: NDArray[np.int64], max_tokens
         # The longest row of [begin, end) is its last: take as many rows as fit with it.
         sizes = (lengths[order[begin:]] + 1) * np.arange(1, len(order) - begin + 1)
         end = begin + max(1, int(np.searchsorted(sizes, max_tokens, side="right")))
-        states.append(model.encode(seen.last(order[begin:end], model.max_length)))
+        states.append(model.encode(events.batch(starts[order[begin:end]], ends[order[begin:end]])))
         begin = end
     return State.concatenate(states).take(torch.from_numpy(np.argsort(order)))
 
