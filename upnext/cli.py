@@ -162,6 +162,30 @@ def describe(file: File, overrides: Set = None, as_json: AsJson = False) -> None
 
 
 @app.command()
+def scaling(
+    file: File,
+    sizes: Annotated[str, typer.Option(metavar="2x64,3x128", help="layers x width, or mini, small, medium, large")],
+    lengths: Annotated[str, typer.Option(metavar="32,128,512", help="the longest history, in events")],
+    model: Annotated[str | None, typer.Option(help="a name in [pretrain]; left out: the only one trained")] = None,
+    at_size: Annotated[str | None, typer.Option(help="the size that lengths are compared in; the last")] = None,
+    at_length: Annotated[int | None, typer.Option(help="the length that sizes are compared at; the last")] = None,
+    ablations: Annotated[bool, typer.Option("--ablations", help="also read each other view of the log")] = False,
+    cases: Annotated[int, typer.Option(min=1, help="held-out requests of each part")] = 2000,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="WORKSPACE/scaling if left out")] = None,
+    overrides: Set = None,
+    resume: Resume = False,
+) -> None:
+    """Train one model in several sizes and history lengths; fit and plot its losses against both."""
+    from rich.console import Console
+
+    from upnext.commands.project import load_project
+    from upnext.commands.scaling import Asked, run_scaling
+
+    asked = Asked(sizes, lengths, model, at_size, at_length, ablations, cases)
+    run_scaling(load_project(file, overrides or []), asked, out, Console(), resume=resume)
+
+
+@app.command()
 def recommend(
     workspace: HasRelease,
     user: Annotated[list[str] | None, typer.Option("--user", "-u", help="a user's id; repeatable")] = None,

@@ -28,6 +28,7 @@ __all__ = [
     "new_figure",
     "plain_style",
     "printable",
+    "standalone",
 ]
 
 COLORS = """\
@@ -130,6 +131,15 @@ def inline(figure: "Figure", label: str, texts: dict[str, str]) -> str:
     root.attrib.clear()
     root.attrib.update({"viewBox": view_box, "role": "img", "aria-label": printable(label)})
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def standalone(svg: str) -> str:
+    """A plot for a page as a document of its own: it brings the page's colours, and a ground to be read on."""
+    box = [float(number) for number in (re.search(r'viewBox="([^"]+)"', svg) or ["", "0 0 1 1"])[1].split()]
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{box[2]:g}" height="{box[3]:g}" '
+    style = f"<style>{COLORS}text {{ font-family: sans-serif; }}</style>"
+    ground = '<rect width="100%" height="100%" style="fill: var(--ground)"/>'
+    return re.sub(r"^<svg ([^>]*)>", lambda found: f"{head}{found[1]}>{style}{ground}", svg) + "\n"
 
 
 def _local(name: str) -> str:
