@@ -125,7 +125,7 @@ def project_text(
     lines = [f"# Made by `upnext init` from {_comment(file)}. Each guess has its reason beside it.", ""]
     lines += [f"workspace = {_text(f'runs/{name}')}", "", "[prepare.source]", 'kind = "table"', f"path = {_text(file)}"]
     lines += [f"separator = {_text(separator)}"] if separator is not None else []
-    for role in ("user", "item", "time", "request", "position"):
+    for role in ("user", "item", "time", "request", "position", "interaction"):
         for guess in guesses.of(role):
             lines.append(f"{role} = {_text(guess.column)}  # {_comment(guess.reason)}")
             if role == "time" and guess.kind is not None:

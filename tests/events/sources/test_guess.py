@@ -122,6 +122,8 @@ def test_of_several_times_the_finest_is_chosen():
         ("page_view_id", [i // 4 for i in range(N)], ("request", None)),
         ("request_id", [f"r{i}" for i in range(N)], ("left out", None)),
         ("position", [i % 4 for i in range(N)], ("position", None)),
+        ("event_id", list(range(N)), ("left out", None)),
+        ("interaction_id", [0] * N, ("left out", None)),  # of several users and items
         ("genre", [f"g{i % 11 % 3}" for i in range(N)], ("left out", None)),  # follows from the item
         ("gender", ["mf"[i % 7 % 2] for i in range(N)], ("left out", None)),  # follows from the user
         ("empty", [None] * N, ("left out", None)),

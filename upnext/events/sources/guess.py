@@ -21,6 +21,7 @@ Role = Literal[
     "time",
     "request",
     "position",
+    "interaction",
     "context",
     "feedback",
     "title",
@@ -43,6 +44,7 @@ _ITEMS = (
 _TIMES = ("timestamp", "time", "ts", "datetime", "date", "at", "when", "created", "unixtime")
 _REQUESTS = ("requestid", "request", "impressionid", "slateid", "slate", "listid", "pageviewid", "searchid", "queryid")
 _POSITIONS = ("position", "pos", "rank", "slot")
+_INTERACTIONS = ("interactionid", "interaction", "eventid", "playid", "playbackid", "watchid", "listenid")
 _CONTEXTS = frozenset(
     (
         *("device", "os", "platform", "browser", "mobile", "surface", "page", "tab", "region", "country", "city"),
@@ -262,6 +264,8 @@ def _rest(table: pl.DataFrame, name: str, ids: Mapping[str, str], taken: set[Rol
         low, high = _range(values)
         if low >= 0:
             return Guess(name, "position", None, f"its name; integers from {low:g} to {high:g}")
+    if _rank(name, _INTERACTIONS) is not None and as_id(values) and "interaction" not in taken and len(ids) == 2:
+        return _interaction(table, name, ids, distinct)
     if "".join(words) in _EVENT_TYPES and values.dtype == pl.String:
         return Guess(name, "left out", None, "says what happened: make a feedback column of each of its values")
     if distinct == 1:
@@ -278,6 +282,16 @@ def _rest(table: pl.DataFrame, name: str, ids: Mapping[str, str], taken: set[Rol
         guess = _feedback(name, values, "no name says so")
         return guess if guess.kind != "amount" else Guess(name, "left out", None, _UNCLEAR)
     return _context(name, values, distinct, speaks)
+
+
+def _interaction(table: pl.DataFrame, name: str, ids: Mapping[str, str], distinct: int) -> Guess:
+    """Guess a column that may say which rows tell of one event: of one user and one item."""
+    if distinct == table.height - table[name].null_count():
+        return Guess(name, "left out", None, "different on every row: no later row says more of an earlier event")
+    if table.select(pl.struct(name, *ids.values()).n_unique()).item() > table[name].n_unique():
+        return Guess(name, "left out", None, "its name; but one value has several users or items")
+    repeats = table.height - distinct
+    return Guess(name, "interaction", None, f"its name; {repeats:,} rows say more of an earlier row's event")
 
 
 _UNCLEAR = "numbers, and nothing says whether they are known before or after; name them yourself"
