@@ -65,7 +65,7 @@ def test_a_log_without_times_is_split_by_last_events(tmp_path: Path) -> None:
 
 def test_rows_that_say_more_of_an_earlier_one_are_merged(tmp_path: Path) -> None:
     first = events().with_columns(event_id=pl.int_range(pl.len()))
-    later = first.filter(pl.col("event_id") % 4 == 0).with_columns(pl.lit(1).alias("clicked?"))
+    later = first.filter(pl.col("event_id") % 4 == 0).with_columns(pl.lit(1, pl.Int64).alias("clicked?"))
     pl.concat([first, later]).write_csv(tmp_path / "a.csv")
     init_project(str(tmp_path / "a.csv"), tmp_path / "a.toml", {}, False, QUIET)
     project = load_project(tmp_path / "a.toml", [f"workspace={tmp_path}/work"])
