@@ -60,6 +60,7 @@ learning_rate = 0.01
 view = "watched"
 k = [3]
 bootstrap_samples = 50
+utility = {{ played = 1.0, like = 0.5 }}
 
 [publish]
 retriever = "towers"
@@ -103,6 +104,17 @@ def test_from_a_csv_to_recommendations(project):
     assert max(row["pair_accuracy"] for row in history) > 0.9  # the planted halves; chance is 1/2
     metrics = json.loads((workspace.current("report", "report").folder / "metrics.json").read_text())
     assert {row["model"] for row in metrics} == {"argus", "towers"}
+    rows = json.loads((workspace.current("report", "report").folder / "feedback.json").read_text())
+    of = {(row["model"], row["metric"]): row for row in rows if row["feedback"] == "utility"}
+    assert {model for model, _ in of} == {"argus", "towers", "mean", "item rates"}
+    assert {metric for _, metric in of} == {"pair_accuracy", "user_pair_accuracy", "utility_ndcg"}
+    assert all(row["low"] <= row["value"] <= row["high"] for row in of.values())
+    assert of["mean", "pair_accuracy"]["value"] == 0.5  # it ties everything
+    assert of["towers", "pair_accuracy"]["low"] > 0.9 > 0.6 > of["item rates", "pair_accuracy"]["high"]
+    assert of["towers", "utility_ndcg"]["low"] > of["item rates", "utility_ndcg"]["high"]
+    report = (workspace.current("report", "report").folder / "report.md").read_text()
+    assert "Utility = 1 · played + 0.5 · like. Impressions of one request are compared" in report
+    assert "| towers | 0.9" in report[report.index("Pair accuracy") :]
     answer = json.loads(succeed("recommend", project.parent / "work", "-u", "3", "--json"))
     top = [one["item_id"] for one in answer["rows"][0]["items"]][:6]
     assert sum("abcdefghijkl".index(item) % 2 == 1 for item in top) >= 5
@@ -134,6 +146,8 @@ def test_up_to_date_towers_are_found(project):
         ("finetune.towers.lag=100d", "nothing to fine-tune on"),
         ("finetune.towers.heads=2", "unknown key 'finetune.towers.heads'; allowed here: dropout, from, kind, lag"),
         ("pretrain.towers.model.kind=popular", "[pretrain] and [finetune] both have a model 'towers'"),
+        ("evaluate.utility={ liked = 1.0 }", "a utility weight for the feedback 'liked'; the log has"),
+        ("evaluate.pairs=1y", "evaluate.pairs"),
         ("prepare.request_safe=false", "neither requests nor request-safe times"),
     ],
 )

@@ -14,9 +14,8 @@ from upnext.base.batches import Candidates, Column, ItemTable, Request
 from upnext.base.configuration import parse_config
 from upnext.base.ids import item_hash
 from upnext.base.protocols import Link, expectation
-from upnext.evaluation.feedback import feedback_figures, mean_of, pair_figures, predict_feedback
+from upnext.evaluation.feedback import feedback_figures, mean_of, predict_feedback
 from upnext.evaluation.rates import Rates, RatesConfig
-from upnext.events.impressions import pairs_within
 from upnext.events.log import EventLog
 from upnext.models.argus import ARGUS, ARGUSConfig
 from upnext.nn.encoders import Inputs
@@ -103,12 +102,6 @@ def test_figures_by_hand():
     cross = -(target[seen] * math.log(0.4) + (1 - target[seen]) * math.log(0.6)).mean()
     assert of["log_loss"] == pytest.approx(cross, rel=1e-6)
     assert of["normalised_entropy"] == pytest.approx(cross / -(0.4 * math.log(0.4) + 0.6 * math.log(0.6)), rel=1e-6)
-
-
-def test_pair_figures_by_hand():
-    pairs = pairs_within(np.array([0, 0, 1, 1]), np.array([1.0, 0, 0, 2]))
-    rows = pair_figures(np.array([0.3, 0.2, 0.5, 0.5]), pairs, np.array([4, 4, 5, 5]), 20)
-    assert [row["value"] for row in rows] == pytest.approx([(1 + 2 * 0.5) / 3, 0.75])
 
 
 def test_rates_are_drawn_towards_the_mean():

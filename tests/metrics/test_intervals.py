@@ -7,7 +7,14 @@ import pytest
 
 from upnext.base.errors import BadBatch, BadConfig
 from upnext.metrics import intervals
-from upnext.metrics.intervals import Interval, bootstrap_over_users, bootstrap_together, over_seeds, paired_difference
+from upnext.metrics.intervals import (
+    Interval,
+    bootstrap_over_users,
+    bootstrap_ratio,
+    bootstrap_together,
+    over_seeds,
+    paired_difference,
+)
 
 
 def cases(rng: np.random.Generator, num_users: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
@@ -156,3 +163,12 @@ def test_metrics_drawn_together_have_the_intervals_they_have_alone() -> None:
         )
     nothing = bootstrap_together(np.full((2, 3), math.nan), np.arange(3))
     assert all(math.isnan(found.value) for found in nothing)
+
+
+def test_bootstrap_ratio_by_hand() -> None:
+    found = bootstrap_ratio(np.array([1.0, 0.0]), np.array([3.0, 1.0]), np.array([5, 6]), num_samples=400)
+    assert (found.value, found.low, found.high) == (0.75, 0.0, 1.0)
+    ones = np.array([0.0, 1.0, 1.0, 0.0])
+    users = np.array([1, 1, 2, 3])
+    assert bootstrap_ratio(ones, np.ones(4), users) == bootstrap_over_users(ones, users)
+    assert math.isnan(bootstrap_ratio(np.empty(0), np.empty(0), np.empty(0, np.int64)).value)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.reference import ranking as reference
 from upnext.base.errors import BadBatch, BadConfig
 from upnext.metrics import ranking
-from upnext.metrics.ranking import hit_rate, ndcg, rank_of_targets, recall, reciprocal_rank, top_k
+from upnext.metrics.ranking import group_ndcg, hit_rate, ndcg, rank_of_targets, recall, reciprocal_rank, top_k
 
 SCORES = st.sampled_from([-math.inf, math.nan, math.inf, -1.0, -0.0, 0.0, 1.0, 2.0])  # many ties
 property_test = settings(max_examples=150, deadline=None)
@@ -221,3 +221,11 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         top_k(scores, 1, np.array([[True]]))
     with pytest.raises(refused):
         recall(np.array([1.0]), two, 1, 10)
+
+
+def test_group_ndcg_by_hand() -> None:
+    scores, gains, group = np.array([3.0, 2, 1, 5, 5, 9]), np.array([0.0, 2, 1, 1, 0, 0]), np.array([7, 7, 7, 2, 2, 9])
+    first = (2 / math.log2(3) + 1 / 2) / (2 + 1 / math.log2(3))
+    tied = (1 + 1 / math.log2(3)) / 2
+    assert group_ndcg(scores, gains, group).tolist() == pytest.approx([tied, first, math.nan], nan_ok=True)
+    assert len(group_ndcg(np.empty(0), np.empty(0), np.empty(0, np.int64))) == 0

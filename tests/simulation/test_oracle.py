@@ -1,5 +1,6 @@
 """The oracle: it is right, it reads the past only, and it survives a trip over the disk."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,3 +121,23 @@ def test_wrong_requests_are_refused(service: Simulation) -> None:
     with pytest.raises(BadBatch, match="got 2 users, 1 times"):
         oracle.scores(["u00000", "u00001"], now, ["home"], ["tv"])
     assert oracle.scores([], np.zeros(0, dtype=np.int64), [], []).shape == (0, 300)
+
+
+@pytest.mark.parametrize("surface", ["search", "home", "browse"])
+def test_expected_feedback_is_calibrated(service: Simulation, surface: str) -> None:
+    """Feedback is as frequent as expected, in all and where much or little of it is expected."""
+    oracle = Oracle.from_simulation(service)
+    rows = service.events.filter(pl.col("surface") == surface).tail(6000)
+    columns = [rows[name].to_list() for name in ("user_id", "surface", "device", "item_id")]
+    shuffled = np.random.default_rng(0).permutation(len(rows))  # titles in any order, each with its request
+    case = np.argsort(shuffled)
+    asked = [[column[place] for place in shuffled] for column in columns[:3]]
+    times = rows["time_ms"].to_numpy()[shuffled]
+    expected = oracle.expected_feedback(asked[0], times, asked[1], asked[2], case, columns[3])
+    for name in ("click", "played", "like", "dislike"):
+        observed = rows[name].to_numpy().astype(float)
+        for part in np.array_split(np.argsort(expected[name], kind="stable"), 3):
+            error = observed[part].std() / math.sqrt(len(part)) + 1e-9
+            assert abs(observed[part].mean() - expected[name][part].mean()) < 4 * error + 0.02
+    with pytest.raises(NotFound, match="item 'x' was never simulated"):
+        oracle.expected_feedback(asked[0][:1], times[:1], asked[1][:1], asked[2][:1], np.array([0]), ["x"])

@@ -14,7 +14,6 @@ from rich.table import Table
 
 from upnext.base.artifacts import Artifact
 from upnext.base.errors import BadConfig
-from upnext.base.views import ALL
 from upnext.commands import simulate
 from upnext.commands.project import Project
 from upnext.events.log import EventLog
@@ -55,8 +54,9 @@ def run_stages(
 
 def _check_views(project: Project, log: EventLog) -> None:
     """Refuse what the log does not have before hours of training, not after."""
-    for view in (*(settings.model.view for settings in project.pretrain.values()), project.evaluate.view):
-        log.in_view(view or ALL)
+    for settings in project.pretrain.values():
+        log.in_view(settings.model.view)
+    evaluate.check(project.evaluate, log)
     for towers in project.finetune.values():
         finetune.check(towers, log)
     for name, ranker in project.rank.items():

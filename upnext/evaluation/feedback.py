@@ -12,17 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from upnext.base.batches import Candidates, Column, FlatColumn, Request
-from upnext.base.protocols import Ranker, expectation, lag_of
+from upnext.base.protocols import Link, Ranker, expectation, lag_of
 from upnext.base.schema import context_column, feedback_column
 from upnext.evaluation.ranking import contexts_of
 from upnext.evaluation.rates import Rates, RatesConfig
-from upnext.events.impressions import Pairs, known_until
+from upnext.events.impressions import known_until
 from upnext.events.log import EventLog
 from upnext.events.split import TEST, TRAIN
-from upnext.metrics.classification import auc, log_loss, normalised_entropy, pair_accuracy, per_user_auc
+from upnext.metrics.classification import auc, log_loss, normalised_entropy, per_user_auc
 from upnext.metrics.intervals import Interval, bootstrap_over_users
 
-__all__ = ["evaluate_feedback", "feedback_figures", "mean_of", "pair_figures", "predict_feedback"]
+__all__ = ["Foreseen", "evaluate_feedback", "feedback_figures", "foresee", "mean_of", "predict_feedback"]
 
 _TOKENS_PER_BLOCK = 25_600
 _CPU = torch.device("cpu")
@@ -97,35 +97,53 @@ def _column(column: FlatColumn, places: NDArray[np.int64]) -> Column:
     return Column(torch.from_numpy(column.values[places]), torch.from_numpy(column.observed[places]))
 
 
-def evaluate_feedback(
+@dataclass(frozen=True)
+class Foreseen:
+    """What somebody expected of the test events: per component its link and its expectations, (N,)."""
+
+    components: Mapping[str, Link]
+    predicted: Mapping[str, NDArray[np.float64]]
+
+
+def foresee(
     rankers: Mapping[str, Ranker],
     log: EventLog,
     part: NDArray[np.int8],
     num_items: int,
-    num_samples: int,
     features: Mapping[str, Mapping[str, FlatColumn]],
-) -> list[dict[str, Any]]:
-    """How well each model foresees the feedback of every test event, beside the mean of all and of each item.
+) -> dict[str, Foreseen]:
+    """What each model expects of every test event; after them the mean of all, and of each item.
 
     Args:     features: by model that reads any, those of the test events as candidates.
-    Returns:  tidy rows: model, feedback, metric, value, low, high; none where no model predicts feedback.
     """
-    if not rankers:
-        return []
     trained, rows = part == TRAIN, np.flatnonzero(part == TEST)
     feedback = {name: log.rows.columns[feedback_column(name)] for name in log.schema.feedback}
-    base_rates = {name: mean_of(column, np.flatnonzero(trained)) for name, column in feedback.items()}
     counted = {name: FlatColumn(column.values[trained], column.observed[trained]) for name, column in feedback.items()}
     items = log.rows.item[trained]
     baselines = {
         name: Rates.fit(config, log.schema.feedback, items, counted, num_items)
         for name, config in (("mean", RatesConfig(prior=None)), ("item rates", RatesConfig()))
     }
-    found = []
-    for name, model in {**rankers, **baselines}.items():
-        predicted = predict_feedback(model, log, rows, features.get(name))
-        found += [{"model": name} | row for row in feedback_figures(log, rows, predicted, base_rates, num_samples)]
-    return found
+    return {
+        name: Foreseen(model.components, predict_feedback(model, log, rows, features.get(name)))
+        for name, model in {**rankers, **baselines}.items()
+    }
+
+
+def evaluate_feedback(
+    foreseen: Mapping[str, Foreseen], log: EventLog, part: NDArray[np.int8], num_samples: int
+) -> list[dict[str, Any]]:
+    """How well the feedback of every test event was foreseen.
+
+    Returns:  tidy rows: model, feedback, metric, value, low, high.
+    """
+    rows, trained = np.flatnonzero(part == TEST), np.flatnonzero(part == TRAIN)
+    rates = {name: mean_of(log.rows.columns[feedback_column(name)], trained) for name in log.schema.feedback}
+    return [
+        {"model": name} | row
+        for name, one in foreseen.items()
+        for row in feedback_figures(log, rows, one.predicted, rates, num_samples)
+    ]
 
 
 @dataclass(frozen=True)
@@ -209,26 +227,6 @@ def _probability_figures(
 
 def _point(metric: str, value: float) -> _Figure:
     return _Figure(metric, Interval(value, value, value))
-
-
-def pair_figures(
-    scores: NDArray[np.float64], pairs: Pairs, users: NDArray[np.int64], num_samples: int
-) -> list[dict[str, Any]]:
-    """Pair accuracy: over all pairs (`pair_accuracy`), and the mean of users' own (`user_pair_accuracy`).
-
-    Args:     scores, users: (I,) of the impressions that the pairs number.
-    """
-    better, worse = scores[pairs.better], scores[pairs.worse]
-    rightly = (better > worse) + 0.5 * (better == worse)
-    owner = users[pairs.better]
-    found, place = np.unique(owner, return_inverse=True)
-    per_user = (
-        np.bincount(place, pairs.weight * rightly) / np.bincount(place, pairs.weight) if len(found) else np.empty(0)
-    )
-    return [
-        _point("pair_accuracy", pair_accuracy(better, worse, pairs.weight)).row("utility"),
-        _Figure("user_pair_accuracy", bootstrap_over_users(per_user, found, num_samples=num_samples)).row("utility"),
-    ]
 
 
 def mean_of(column: FlatColumn, rows: NDArray[np.int64]) -> float:

@@ -12,6 +12,7 @@ from upnext.evaluation.insights import BASELINES, ORACLE, shown_models
 from upnext.evaluation.plots import Dot
 from upnext.evaluation.report import Report
 from upnext.evaluation.segments import FEWEST_USERS
+from upnext.evaluation.utility import UTILITY
 
 __all__ = [
     "TREATMENTS",
@@ -46,6 +47,9 @@ _FEEDBACK = {
     "user_auc": "AUC within users",
     "mae": "Absolute error",
     "calibration": "Predicted / observed",
+    "pair_accuracy": "Pair accuracy",
+    "user_pair_accuracy": "Pair accuracy, mean of users",
+    "utility_ndcg": "NDCG",
 }
 _NOTHING = "–"
 _TOO_FEW = "too few users"
@@ -272,7 +276,11 @@ def feedback_tables(report: Report) -> list[Table]:
             (model, [_feedback_cell(of.get((model, metric))) for metric in metrics])
             for model in dict.fromkeys(model for model, _ in of)
         ]
-        note = "On every event of the test part where it was observed; smaller entropy, log-loss and error are better"
+        note = (
+            "What was shown together, in the order of the utility that is expected; the protocol says what that is"
+            if name == UTILITY
+            else "On every event of the test part where it was observed; smaller entropy, log-loss and error are better"
+        )
         tables.append(Table(name, note, "Model", [_FEEDBACK[metric] for metric in metrics], lines))
     return tables
 

@@ -1,37 +1,144 @@
-"""How well a ranker orders what was shown together, by the utility of what came of it.
+"""How well what was shown together is ordered by the utility of what came of it: U = sum_k w_k f_k.
 
-Shape letters: I impressions, P pairs.
+A model's order is that of its expected utility sum_k w_k E[f_k]; of one that foresees nothing, that of its score.
+Shape letters: I impressions, P pairs, B requests, C candidates.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from upnext.base.batches import Candidates, Request, SequenceBatch, State
 from upnext.base.errors import BadConfig
-from upnext.base.protocols import Link, Ranker
-from upnext.evaluation.feedback import predict_feedback
+from upnext.base.protocols import Link, Ranker, Retriever, lag_of
+from upnext.evaluation.feedback import Foreseen, predict_feedback
 from upnext.evaluation.validation import Validate
-from upnext.events.impressions import Impressions, pairs_within
+from upnext.events.impressions import Impressions, Pairs, pairs_within
 from upnext.events.log import EventLog
 from upnext.metrics.classification import pair_accuracy
+from upnext.metrics.intervals import Interval, bootstrap_over_users, bootstrap_ratio
+from upnext.metrics.ranking import group_ndcg
 
-__all__ = ["pair_validation", "utility_scores"]
+__all__ = ["UTILITY", "Ordering", "compared", "evaluate_utility", "orders", "pair_validation", "utility_figures"]
+
+UTILITY = "utility"
+"""What stands for a feedback's name in the rows of these figures."""
 
 
-def utility_scores(
-    components: Mapping[str, Link], predicted: Mapping[str, NDArray[np.float64]], weights: Mapping[str, float]
-) -> NDArray[np.float64] | None:
-    """What a ranker orders by: its expected utility Σ_k w_k E[f_k], or the score of one that only orders.
+class Ordering:
+    """A retriever as a ranker: its score orders candidates, and means nothing else."""
 
-    Returns:  (I,); None for a ranker that foresees none of the feedback that has a weight.
+    def __init__(self, model: Retriever) -> None:
+        self.model = model
+        self.lag_ms = lag_of(model)
+
+    @property
+    def view(self) -> str:
+        """The view it reads."""
+        return self.model.view
+
+    @property
+    def max_length(self) -> int:
+        """The longest history it reads."""
+        return self.model.max_length
+
+    @property
+    def components(self) -> Mapping[str, Link]:
+        """One score that orders."""
+        return {"score": Link.ORDER_ONLY}
+
+    def encode(self, histories: SequenceBatch) -> State:
+        """As the retriever does."""
+        return self.model.encode(histories)
+
+    def predict(self, state: State, request: Request, candidates: Candidates) -> dict[str, Tensor]:
+        """The retriever's scores; -inf where it has none."""
+        return {"score": self.model.score(state, request, candidates.item)}
+
+
+def orders(name: str, foreseen: Foreseen, weights: Mapping[str, float]) -> dict[str, NDArray[np.float64]]:
+    """By what a model orders: its expected utility, and each output that only orders.
+
+    Returns:  (N,) scores, by the model's name; an order beside a utility has its own name after it.
     """
-    for name, link in components.items():
+    known = [weight * foreseen.predicted[name] for name, weight in weights.items() if name in foreseen.components]
+    found = {name: np.sum(known, axis=0)} if known else {}
+    for component, link in foreseen.components.items():
         if link is Link.ORDER_ONLY:
-            return predicted[name]
-    known = [weight * predicted[name] for name, weight in weights.items() if name in components]
-    return np.sum(known, axis=0) if known else None
+            found[f"{name} ({component})" if found else name] = foreseen.predicted[component]
+    return found
+
+
+def compared(
+    log: EventLog, rows: NDArray[np.int64], weights: Mapping[str, float], window_ms: int | None
+) -> Impressions:
+    """The impressions of a part that can be compared with another one.
+
+    Raises:   BadConfig: there are none, or the log does not have what is asked for.
+    """
+    shown = Impressions.of(log, rows, weights, window_ms).with_partner()
+    if not len(shown):
+        raise BadConfig(
+            "no two impressions of the part that is tested can be compared: none that were shown together differ in"
+            " utility; make that part of the split longer, set a (longer) window, or weigh other feedback"
+        )
+    return shown
+
+
+def evaluate_utility(
+    foreseen: Mapping[str, Foreseen],
+    log: EventLog,
+    rows: NDArray[np.int64],
+    shown: Impressions,
+    weights: Mapping[str, float],
+    num_samples: int,
+) -> list[dict[str, Any]]:
+    """How well each model orders impressions.
+
+    Args:     foreseen: by model, for the events `rows` (N,), ascending, among which are those of `shown`.
+    Returns:  tidy rows: model, feedback ("utility"), metric, value, low, high.
+    """
+    pairs, place = pairs_within(shown.group, shown.value), np.searchsorted(rows, shown.rows)
+    found = []
+    for name, one in foreseen.items():
+        for subject, scores in orders(name, one, weights).items():
+            figures = utility_figures(scores[place], shown, pairs, log.rows.user[shown.rows], num_samples)
+            found += [{"model": subject} | row for row in figures]
+    return found
+
+
+def utility_figures(
+    scores: NDArray[np.float64], shown: Impressions, pairs: Pairs, users: NDArray[np.int64], num_samples: int
+) -> list[dict[str, Any]]:
+    """Pair accuracy over all pairs and the mean of users' own; NDCG; with 95 % intervals over users.
+
+    A pair weighs as much as its utilities differ. The NDCG is the mean over groups; the gain of an impression is its
+    utility less the least one of its group, so that what could not be avoided counts for nothing and nothing is
+    below 0.
+
+    Args:     scores, users: (I,) of the impressions.
+    """
+    better, worse, owner = scores[pairs.better], scores[pairs.worse], users[pairs.better]
+    rightly = (better > worse) + 0.5 * (better == worse)
+    found, place = np.unique(owner, return_inverse=True)
+    per_user = np.bincount(place, pairs.weight * rightly) / np.bincount(place, pairs.weight)
+    numbers, first, group = np.unique(shown.group, return_index=True, return_inverse=True)
+    least = np.full(len(numbers), np.inf)
+    np.minimum.at(least, group, shown.value)
+    ndcg = group_ndcg(scores, shown.value - least[group], group)
+    intervals: dict[str, Interval] = {
+        "pair_accuracy": bootstrap_ratio(rightly, pairs.weight, owner, num_samples=num_samples),
+        "user_pair_accuracy": bootstrap_over_users(per_user, found, num_samples=num_samples),
+        "utility_ndcg": bootstrap_over_users(ndcg, users[first], num_samples=num_samples),
+    }
+    return [
+        {"feedback": UTILITY, "metric": metric, "value": one.value, "low": one.low, "high": one.high}
+        for metric, one in intervals.items()
+    ]
 
 
 def pair_validation(
@@ -39,17 +146,9 @@ def pair_validation(
 ) -> Validate:
     """The pair accuracy of a model that orders, as it then is, on up to so many groups, drawn once.
 
-    Args:     shown: impressions of the validation part.
-    Raises:   BadConfig: no two of them were shown together and differ in utility.
+    Args:     shown: impressions of the validation part that can be compared.
     """
-    shown = shown.with_partner()
-    if not len(shown):
-        raise BadConfig(
-            "no two impressions of the validation part can be compared: none that were shown together differ in"
-            " utility; make prepare.split.validation longer, set a (longer) window, or weigh other feedback"
-        )
-    groups = np.unique(shown.group)
-    drawn = np.random.default_rng(0).permutation(groups)[:num_groups]
+    drawn = np.random.default_rng(0).permutation(np.unique(shown.group))[:num_groups]
     shown = shown.take(np.isin(shown.group, drawn))
     pairs = pairs_within(shown.group, shown.value)
     (name,) = model.components

@@ -11,7 +11,14 @@ from jaxtyping import Float, Int
 
 from upnext.base.errors import BadBatch, BadConfig
 
-__all__ = ["Interval", "bootstrap_over_users", "bootstrap_together", "over_seeds", "paired_difference"]
+__all__ = [
+    "Interval",
+    "bootstrap_over_users",
+    "bootstrap_ratio",
+    "bootstrap_together",
+    "over_seeds",
+    "paired_difference",
+]
 
 _BLOCK = 1 << 20
 """Users drawn at once: 8 MB of draws and as much of counts."""
@@ -83,6 +90,35 @@ def bootstrap_together(
     ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     centres = sums.sum(axis=0) / lengths.sum()
     return [Interval(float(c), float(low), float(high)) for c, (low, high) in zip(centres, ends.T, strict=True)]
+
+
+def bootstrap_ratio(
+    values: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, " n"],
+    users: Int[np.ndarray, " n"],
+    *,
+    num_samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Estimate a weighted mean, sum of w v / sum of w, with an interval that resamples whole users.
+
+    Values 1 and 0 with weights 3 and 1 of two users have 3/4; the samples are 1, 3/4 or 0.
+
+    Args:     weights: (n,) float64, above 0; the rest as for `bootstrap_over_users`.
+    Returns:  the estimate and the interval; all NaN without values.
+    Raises:   BadConfig: no samples, or a level outside (0, 1).
+    """
+    _check_level(level)
+    if num_samples < 1:
+        raise BadConfig(f"num_samples is {num_samples}; give 1 or more")
+    if not len(values):
+        return Interval(math.nan, math.nan, math.nan)
+    _, user = np.unique(users, return_inverse=True)
+    sums, totals = np.bincount(user, weights=values * weights), np.bincount(user, weights=weights)
+    means = _resampled_means(sums[:, None], totals, num_samples, np.random.default_rng(seed))
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(sums.sum() / totals.sum()), float(low), float(high))
 
 
 def paired_difference(

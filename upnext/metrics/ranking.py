@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from upnext.base.errors import BadBatch, BadConfig
 from upnext.base.selection import best_of_rows
 
-__all__ = ["hit_rate", "ndcg", "rank_of_targets", "recall", "reciprocal_rank", "top_k"]
+__all__ = ["group_ndcg", "hit_rate", "ndcg", "rank_of_targets", "recall", "reciprocal_rank", "top_k"]
 
 _BLOCK = 1 << 18
 """Scores compared at once: a megabyte, which stays in the processor's cache."""
@@ -160,6 +160,35 @@ def reciprocal_rank(
     best = np.full(num_cases, np.inf)
     np.minimum.at(best, case, ranks)
     return np.where(num_targets > 0, np.where(best <= cut, 1 / best, 0.0), np.nan)
+
+
+def group_ndcg(
+    scores: Float[np.ndarray, " I"], gains: Float[np.ndarray, " I"], group: Int[np.ndarray, " I"]
+) -> Float[np.ndarray, " G"]:
+    """Normalised discounted cumulative gain of every group of candidates, with graded gains and no cut.
+
+    DCG = sum over candidates of gain / log2(1 + rank), divided by the DCG of the candidates in the order of their
+    gains; candidates of equal scores share the mean discount of their ranks. Gains 0, 2, 1 with scores 3, 2, 1 have
+    (2/log2(3) + 1/log2(4)) / (2/log2(2) + 1/log2(3)) = 1.7619 / 2.6309 = 0.6697.
+
+    Args:     scores, gains: (I,) float64, gains not below 0; group: (I,) int64, any numbering.
+    Returns:  (G,) float64 in the order of the groups' numbers; NaN for a group whose gains are all 0.
+    Source:   Järvelin and Kekäläinen (2002); ties as McSherry and Najork (2008).
+    """
+    _, case = np.unique(group, return_inverse=True)
+    num_groups = int(case.max(initial=-1)) + 1
+
+    def dcg(by: np.ndarray) -> np.ndarray:
+        order = np.lexsort((-by, case))
+        c, s = case[order], by[order]
+        rank = np.arange(len(c)) - np.searchsorted(c, np.arange(num_groups))[c] + 1
+        is_new = np.ones(len(c), bool)
+        is_new[1:] = (c[1:] != c[:-1]) | (s[1:] != s[:-1])
+        tie = np.cumsum(is_new) - 1
+        shared = np.bincount(tie, weights=1 / np.log2(1 + rank)) / np.bincount(tie)
+        return np.bincount(c, weights=gains[order] * shared[tie], minlength=num_groups)
+
+    return _divide(dcg(scores), dcg(gains))
 
 
 def _divide(total: np.ndarray, weight: np.ndarray) -> Float[np.ndarray, " num_cases"]:

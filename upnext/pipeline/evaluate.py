@@ -7,18 +7,15 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
-from upnext.base.batches import Column, ItemTable
-from upnext.base.configuration import Config
+from upnext.base.configuration import Config, Duration
 from upnext.base.errors import BadConfig
-from upnext.base.protocols import Ranker, Retriever
+from upnext.base.protocols import Retriever
 from upnext.base.views import ALL
 from upnext.evaluation.cases import find_cases
 from upnext.evaluation.examples import NUM_SHOWN
-from upnext.evaluation.feedback import evaluate_feedback
 from upnext.evaluation.figures import figures
 from upnext.evaluation.insights import Evaluated, find_insights
 from upnext.evaluation.next_item import NextItemLosses
@@ -26,16 +23,16 @@ from upnext.evaluation.protocol import Protocol, sentences
 from upnext.evaluation.ranking import Histories, Ranking, rank_cases
 from upnext.evaluation.render import write_report
 from upnext.evaluation.report import Report, versions, write_figures
+from upnext.evaluation.utility import UTILITY
+from upnext.events.impressions import Impressions
 from upnext.events.log import EventLog
 from upnext.events.split import TEST, TRAIN
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
-from upnext.models.boosted import Boosted
-from upnext.models.build import AnyModel, load_any
-from upnext.pipeline.subjects import model_scores, names_of, oracle_scores
-from upnext.preparation.candidate_features import candidate_features
+from upnext.models.build import load_any
+from upnext.pipeline.subjects import Shown, model_scores, names_of, oracle_scores
 
-__all__ = ["EvaluateConfig", "run"]
+__all__ = ["EvaluateConfig", "check", "run"]
 
 
 class EvaluateConfig(Config):
@@ -53,6 +50,22 @@ class EvaluateConfig(Config):
     """Remove items of the history from the ranking. Unset: on for leave-last-out, off for a split by time."""
     bootstrap_samples: Annotated[int, Field(ge=10)] = 1000
     """Resamples of users behind each interval."""
+    utility: dict[str, float] = {}
+    """What a unit of each feedback is worth: `{ like = 1.0, dislike = -1.0 }`. Given, models are compared by how they
+    order what was shown together."""
+    pairs: Literal["request"] | Annotated[Duration, Field(gt=0)] = "request"
+    """What counts as shown together: the impressions of one request, or of one user within windows of time: `"1d"`."""
+
+    @model_validator(mode="after")
+    def _pairs_have_a_utility(self) -> "EvaluateConfig":
+        if "pairs" in self.model_fields_set and not self.utility:
+            raise ValueError("'pairs' has no effect without a utility; give weights of feedback, or remove it")
+        return self
+
+    @property
+    def window_ms(self) -> int | None:
+        """The window of time in which impressions are compared; None for one request."""
+        return None if self.pairs == "request" else self.pairs
 
 
 def run(config: EvaluateConfig, workspace: Workspace, names: Sequence[str]) -> Artifact:
@@ -89,7 +102,8 @@ def _evaluate(
     log, part = EventLog.open(artifact.folder / "log"), np.load(artifact.folder / "split.npy")
     facts, view = artifact.manifest["metrics"], config.view or ALL
     V, split = int(facts["num_dense_items"]), facts["split"]
-    by_time, rolls, samples = split["kind"] == "global_time", config.history == "rolling", config.bootstrap_samples
+    by_time, rolls = split["kind"] == "global_time", config.history == "rolling"
+    draft.schema, samples = log.schema.digest(), config.bootstrap_samples
     cases = find_cases(log, part, TEST, view, history=config.history, events=config.events)
     if not len(cases):
         raise BadConfig(f"the test part holds no event of the view {view!r}; choose another, or a longer test")
@@ -100,12 +114,10 @@ def _evaluate(
 
     known, items = People.load(artifact.folder).features.columns, Catalogue.load(artifact.folder).items
     loaded = {name: load_any(model.folder, items) for name, model in models.items()}
-    retrievers = {name: model for name, model in loaded.items() if isinstance(model, Retriever)}
-    subjects = {name: model_scores(model, log, cases, len(items), known) for name, model in retrievers.items()}
+    subjects = {n: model_scores(m, log, cases, V, known) for n, m in loaded.items() if isinstance(m, Retriever)}
     if simulation:
         subjects["oracle"] = oracle_scores(simulation[0], artifact, log, cases, V), 1
-    rows: list[dict[str, Any]] = []
-    primary: dict[str, Ranking] = {}
+    rows, primary = list[dict[str, Any]](), dict[str, Ranking]()
     costs = {name: dict(model.manifest["metrics"]) for name, model in models.items()}
     next_item = NextItemLosses(cases, trained)
     for name, (scores, length) in subjects.items():
@@ -119,43 +131,38 @@ def _evaluate(
         primary[name] = rankings[0].first(max(config.k[0], NUM_SHOWN))
     names, kinds = names_of(artifact), {name: str(_settings(model)["kind"]) for name, model in models.items()}
     evaluated = Evaluated(histories, part, cases, trained, primary, kinds, names, config.k[0], samples)
+    shown = Shown(artifact, log, part, items, known, simulation)
+    feedback, compared_by = shown.figures(loaded, config.utility, config.window_ms, samples)
+    decided = Protocol(view, rolls, config.events, removed, samples, split)
     report = Report(
         title=title,
         primary_history_removed=removed,
         rows=rows,
-        protocol=sentences(Protocol(view, rolls, config.events, removed, samples, split), log, part, cases, trained),
+        protocol=sentences(decided, log, part, cases, trained) | compared_by,
         log={name: f"{facts[f'num_{name}']:,}" for name in ("events", "users", "items", "trained_items")},
         audit=json.loads((artifact.folder / "audit.json").read_text()),
         curves={name: curve for name, model in models.items() if (curve := _curve(model))},
         models={name: costs[name] | {"config": model.manifest["config"]} for name, model in models.items()},
         insights=find_insights(evaluated, [row for row in rows if row["history_removed"] == removed]),
         next_item=next_item.figures(histories, part, names.contexts, samples),
-        feedback=_feedback(config, loaded, log, part, items, known),
+        feedback=feedback,
         settings={"prepare": artifact.manifest["config"]["config"], "evaluate": config.model_dump(mode="json")},
         made_with=versions(),
     )
-    draft.schema = log.schema.digest()
     write_figures(draft.folder, report)
     write_report(draft.folder, report)
 
 
-def _feedback(
-    config: EvaluateConfig,
-    models: Mapping[str, AnyModel | Boosted],
-    log: EventLog,
-    part: NDArray[np.int8],
-    items: ItemTable,
-    users: Mapping[str, Column],
-) -> list[dict[str, Any]]:
-    """How well each ranker foresees the feedback of the test part; boosted ones are given their features."""
-    rankers = {name: model for name, model in models.items() if isinstance(model, Ranker)}
-    tested = np.flatnonzero(part == TEST)
-    features = {
-        name: candidate_features(model.config.aggregates, log, tested, items.features, users)
-        for name, model in rankers.items()
-        if isinstance(model, Boosted)
-    }
-    return evaluate_feedback(rankers, log, part, len(items), config.bootstrap_samples, features)
+def check(config: EvaluateConfig, log: EventLog) -> None:
+    """Check that a log has the views, the feedback and the requests that an evaluation asks for.
+
+    Raises:   BadConfig, BadData: it has not.
+    """
+    log.in_view(config.view or ALL)
+    if config.utility:
+        if UTILITY in log.schema.feedback:
+            raise BadConfig(f"the log has a feedback {UTILITY!r}, as the figures of evaluate.utility; rename it")
+        Impressions.of(log, np.zeros(0, np.int64), config.utility, config.window_ms)
 
 
 def _settings(model: Artifact) -> dict[str, Any]:

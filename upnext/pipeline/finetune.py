@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.configuration import Config, Duration
 from upnext.base.errors import BadConfig, UserError
-from upnext.evaluation.utility import pair_validation
+from upnext.evaluation.utility import compared, pair_validation
 from upnext.events.impressions import Impressions
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN, VALIDATION
@@ -152,7 +152,7 @@ def _fit(
         model.argus.trained |= trained  # impressions count as well
     objective = PairwiseRanking(model.to(device))
     # 3. training, with the pair accuracy of the validation part after each epoch
-    held_out = Impressions.of(log, np.flatnonzero(part == VALIDATION), config.utility, config.window)
+    held_out = compared(log, np.flatnonzero(part == VALIDATION), config.utility, config.window)
     validate = pair_validation(model, log, held_out, config.validation_cases, device)
     kept = draft.keep()
     start = Start(start.label, kept.name, start.resume, start.tell)

@@ -1,33 +1,48 @@
 """What `evaluate` compares: models and the simulation's truth, as they answer; and what the log calls things."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from upnext.base.artifacts import Artifact
-from upnext.base.batches import Column
-from upnext.base.protocols import Retriever
+from upnext.base.batches import Column, ItemTable
+from upnext.base.protocols import Link, Ranker, Retriever
 from upnext.base.schema import context_column
 from upnext.evaluation.cases import Cases
 from upnext.evaluation.examples import Names
+from upnext.evaluation.feedback import Foreseen, evaluate_feedback, foresee
 from upnext.evaluation.ranking import Scores, retriever_scores
+from upnext.evaluation.utility import Ordering, compared, evaluate_utility
+from upnext.events.impressions import Impressions
 from upnext.events.log import EventLog
+from upnext.events.split import TEST
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
+from upnext.models.boosted import Boosted
+from upnext.models.build import AnyModel
 from upnext.models.popularity import RecentlyPopular
+from upnext.preparation.candidate_features import candidate_features
 from upnext.simulation.oracle import Oracle
 
-__all__ = ["model_scores", "names_of", "oracle_scores"]
+__all__ = ["Shown", "model_scores", "names_of", "oracle_scores"]
+
+
+def _as_tested(model: Retriever, log: EventLog, num_items: int) -> Retriever:
+    """What follows the stream follows the whole of it, and counts what lies before each request."""
+    if not isinstance(model, RecentlyPopular):
+        return model
+    _, events = log.in_view(model.view)
+    return RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))
 
 
 def model_scores(
     model: Retriever, log: EventLog, cases: Cases, num_items: int, user_features: Mapping[str, Column]
 ) -> tuple[Scores, int]:
     """A model's scores, and the longest history it reads."""
-    if isinstance(model, RecentlyPopular):  # it follows the whole stream, and counts what lies before each request
-        _, events = log.in_view(model.view)
-        model = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))
+    model = _as_tested(model, log, num_items)
     scores = retriever_scores(model, log, cases, num_items, user_features=user_features)
     return scores, max(1, model.max_length)
 
@@ -54,6 +69,90 @@ def oracle_scores(simulation: Artifact, artifact: Artifact, log: EventLog, cases
         return result
 
     return scores
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What was shown in the test part, and what models are told of it besides the log."""
+
+    artifact: Artifact
+    log: EventLog
+    part: NDArray[np.int8]
+    items: ItemTable
+    users: Mapping[str, Column]
+    simulation: Sequence[Artifact]
+
+    def figures(
+        self,
+        models: Mapping[str, AnyModel | Boosted],
+        weights: Mapping[str, float],
+        window_ms: int | None,
+        num_samples: int,
+    ) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """How well feedback is foreseen and, by the weights of a utility, what was shown together ordered.
+
+        Returns:  tidy rows, none where no model foresees anything; how they were compared, for the protocol.
+        """
+        foreseen = self._foreseen(models, bool(weights))
+        found = evaluate_feedback(foreseen, self.log, self.part, num_samples)
+        if not weights:
+            return found, {}
+        tested = np.flatnonzero(self.part == TEST)
+        shown = compared(self.log, tested, weights, window_ms)
+        found += evaluate_utility(foreseen, self.log, tested, shown, weights, num_samples)
+        return found, {"utility": _said(weights, window_ms, shown, len(tested))}
+
+    def _foreseen(self, models: Mapping[str, AnyModel | Boosted], orders: bool) -> dict[str, Foreseen]:
+        log, tested, V = self.log, np.flatnonzero(self.part == TEST), len(self.items)
+        rankers: dict[str, Ranker] = {name: model for name, model in models.items() if isinstance(model, Ranker)}
+        if not rankers and not orders:
+            return {}
+        features = {
+            name: candidate_features(model.config.aggregates, log, tested, self.items.features, self.users)
+            for name, model in rankers.items()
+            if isinstance(model, Boosted)
+        }
+        for name, model in models.items():
+            if orders and name not in rankers and isinstance(model, Retriever):
+                rankers[name] = Ordering(_as_tested(model, log, V))
+        foreseen = foresee({name: rankers[name] for name in models if name in rankers}, log, self.part, V, features)
+        for simulation in self.simulation:
+            foreseen["oracle"] = _oracle_foresees(simulation, self.artifact, log, tested)
+        return foreseen
+
+
+def _said(weights: Mapping[str, float], window_ms: int | None, shown: Impressions, num_tested: int) -> str:
+    total = " + ".join(f"{weight:g} · {name}" for name, weight in weights.items()).replace("+ -", "− ")
+    together = "one request" if window_ms is None else f"one user within {window_ms / 3_600_000:g} hours"
+    return (
+        f"Utility = {total}. Impressions of {together} are compared with each other where their utilities differ:"
+        f" {len(shown):,} of {num_tested:,} in {len(np.unique(shown.group)):,} groups. A pair weighs as much as they"
+        " differ; models order by the utility that they expect, or by their score."
+    )
+
+
+def _oracle_foresees(simulation: Artifact, artifact: Artifact, log: EventLog, rows: NDArray[np.int64]) -> Foreseen:
+    """What the simulation's truth expects of events, not knowing their places in the list."""
+    oracle = Oracle.from_folder(simulation.folder)
+    folder, request = artifact.folder, log.request_start[rows]
+    starts, case = np.unique(request, return_inverse=True)
+    users, items = (Vocabulary.load(folder / f"{name}.vocabulary.arrow") for name in ("users", "items"))
+    contexts = {}
+    for name in ("surface", "device"):
+        codes, vocabulary = (
+            log.rows.columns[context_column(name)].values,
+            Vocabulary.load(folder / f"context.{name}.vocabulary.arrow"),
+        )
+        contexts[name] = [str(vocabulary.external(code)) for code in codes[starts]]
+    predicted = oracle.expected_feedback(
+        [str(users.external(user)) for user in log.rows.user[starts]],
+        log.rows.time_ms[starts],
+        **contexts,
+        case=case,
+        item_id=[str(items.external(item)) for item in log.rows.item[rows]],
+    )
+    known = {name: values for name, values in predicted.items() if name in log.schema.feedback}
+    return Foreseen(dict.fromkeys(known, Link.IDENTITY), known)
 
 
 def names_of(artifact: Artifact) -> Names:

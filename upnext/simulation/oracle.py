@@ -13,8 +13,8 @@ from upnext.base.errors import BadBatch, NotFound
 from upnext.base.schema import ITEM_ID, USER_ID
 from upnext.simulation.files import Truth, read_truth
 from upnext.simulation.people import DEVICES, SURFACES
-from upnext.simulation.policy import expected_examination, policy_probabilities
-from upnext.simulation.response import click_rate, log_watch_rate
+from upnext.simulation.policy import expected_examination, inclusion, policy_probabilities
+from upnext.simulation.response import click_rate, expected_response, log_watch_rate
 from upnext.simulation.truth import MEMORY, World, sequence_effect, utility
 from upnext.simulation.world import Simulation
 
@@ -81,6 +81,42 @@ class Oracle:
                 scores[b] = self._block(users[b], memory[b], time_ms[b], surfaces[b], devices[b])
         return scores
 
+    def expected_feedback(
+        self,
+        user_id: Sequence[str],
+        time_ms: NDArray[np.int64],
+        surface: Sequence[str],
+        device: Sequence[str],
+        case: NDArray[np.int64],
+        item_id: Sequence[str],
+    ) -> dict[str, NDArray[np.float64]]:
+        """Compute what the truth expects of titles that were shown or searched: click, played, like, dislike.
+
+        A title of a list is examined with the mean over the places where the logging policy would have put it, given
+        that it was shown (mean-field); its own place is not known, as a recommender does not know it beforehand.
+
+        Args:     user_id, time_ms, surface, device: B requests, as for `scores`; case: (N,) the request of each title;
+                  item_id: N titles.
+        Returns:  (N,) float64 each.
+        Raises:   NotFound: a user or a title that was never simulated.
+        """
+        users, items = self._rows_of(user_id), self._items_of(item_id)
+        surfaces, devices = _codes(surface, SURFACES, "surface"), _codes(device, DEVICES, "device")
+        memory = self.memory(users, time_ms)
+        value, click = np.empty(len(items), np.float32), np.ones(len(items), np.float32)
+        by_case = np.argsort(case, kind="stable")
+        for first in range(0, len(users), _BLOCK):
+            b = np.arange(first, min(first + _BLOCK, len(users)))
+            asked = by_case[slice(*np.searchsorted(case[by_case], (b[0], b[-1] + 1)))]
+            row, item = case[asked] - first, items[asked]
+            effect = sequence_effect(self.world, memory[b])
+            value[asked] = utility(self.world, users[b], effect, time_ms[b], devices[b])[row, item]
+            odds = policy_probabilities(self.world, users[b], effect, time_ms[b], surfaces[b])
+            length = self.world.config.list_length
+            seen = expected_examination(odds, length)[row, item] / inclusion(odds, length)[row, item]
+            click[asked] = np.where(surfaces[b][row] > 0, seen * click_rate(value[asked]), 1.0)
+        return expected_response(value, click)
+
     def memory(self, users: NDArray[np.int64], time_ms: NDArray[np.int64]) -> NDArray[np.int64]:
         """Look up the last M titles that each user watched strictly before a time.
 
@@ -119,6 +155,13 @@ class Oracle:
             log_seen = np.log(expected_examination(odds, self.world.config.list_length))
             log_click = np.log(click_rate(value))
         return np.asarray(log_seen + log_click + log_watch_rate(value), dtype=np.float32)
+
+    def _items_of(self, item_id: Sequence[str]) -> NDArray[np.int64]:
+        rows = {name: row for row, name in enumerate(self.item_ids)}
+        try:
+            return np.array([rows[name] for name in item_id], dtype=np.int64)
+        except KeyError as error:
+            raise NotFound(f"item {error.args[0]!r} was never simulated; ask for one of items.parquet") from None
 
     def _rows_of(self, user_id: Sequence[str]) -> NDArray[np.int64]:
         try:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from upnext.simulation.response import examination
 from upnext.simulation.truth import World, affinity, appeal_at
 
-__all__ = ["expected_examination", "policy_probabilities", "sample_lists", "sample_softmax"]
+__all__ = ["expected_examination", "inclusion", "policy_probabilities", "sample_lists", "sample_softmax"]
 
 _BROWSE_EXPLORATION = 0.3
 _STRIDE = 64
@@ -94,6 +94,15 @@ def expected_examination(probabilities: NDArray[np.float32], length: int) -> NDA
         total += theta[p] * (before - after)
         before = after
     return total
+
+
+def inclusion(probabilities: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """Compute the probability that each title is shown at all, by the approximation of `expected_examination`.
+
+    Args:     probabilities: (B, V).
+    Returns:  (B, V) float32.
+    """
+    return np.asarray(-np.expm1(-probabilities * _ring_times(probabilities, length)[:, -1:]), dtype=np.float32)
 
 
 def _ring_times(w: NDArray[np.float32], length: int) -> NDArray[np.float32]:
