@@ -109,7 +109,9 @@ def results_page(rows: list[Row]) -> str:
             "",
         ]
         lines += [*group.facts(), ""]
-    others = [row for row in rows if row["k"] is None]
+        if group.protocol == _last_protocol(rows, dataset):
+            lines += foreseen_tables([row for row in rows if row["dataset"] == dataset and _is_foreseen(row)])
+    others = [row for row in rows if row["k"] is None and not _is_foreseen(row)]
     if others:
         lines += ["## Other measurements", "", "In brackets: the lowest and the highest of several runs.", ""]
         cells = [(r["benchmark"], r["dataset"], r["model"], r["variant"], r["metric"], _figure(r)) for r in others]
@@ -121,6 +123,68 @@ def results_page(rows: list[Row]) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+# What was foreseen of feedback, and how well that orders: tables of models by what was measured.
+_COLUMNS = {
+    "normalised_entropy": "normalised entropy",
+    "auc": "AUC",
+    "user_auc": "AUC within users",
+    "mae": "absolute error",
+    "pair_accuracy": "Pair accuracy",
+    "user_pair_accuracy": "Pair accuracy, mean of users",
+    "utility_ndcg": "NDCG of utility",
+    "nip_loss": "Next-item loss",
+}
+_APART = ("normalised_entropy", "auc", "user_auc", "mae")
+"""Metrics with a table of their own, a column for each feedback; the others share one."""
+_SMALLER_IS_BETTER = ("normalised_entropy", "mae", "nip_loss")
+
+
+def _is_foreseen(row: Row) -> bool:
+    return str(row["benchmark"]).startswith("argus ") and row["k"] is None
+
+
+def _last_protocol(rows: list[Row], dataset: str) -> str:
+    return [group.protocol for group in groups(rows) if group.dataset == dataset][-1]
+
+
+def foreseen_tables(rows: list[Row]) -> list[str]:
+    """A table per metric with a column for each feedback, and one of order and next items; none of no rows."""
+    of = {(row["model"], row["metric"], row["feedback"]): row for row in rows}
+    columns = [(metric, feedback) for _, metric, feedback in of if metric in _COLUMNS]
+    columns = sorted(dict.fromkeys(columns), key=lambda column: list(_COLUMNS).index(column[0]))
+    tables = [[column for column in columns if column[0] == metric] for metric in _APART]
+    tables.append([column for column in columns if column[0] not in _APART])
+    lines = []
+    for some in filter(None, tables):
+        names = [name for name in dict.fromkeys(name for name, *_ in of) if any((name, *one) in of for one in some)]
+        header = [f"{one[1]}: {_COLUMNS[one[0]]}" if one[0] in _APART else _COLUMNS[one[0]] for one in some]
+        cells = [(name, *(_foreseen(of, name, *one) for one in some)) for name in names]
+        lines += [*table(["Model", *header], cells), ""]
+    if lines:
+        lines += ["In brackets the interval over users (of the first seed), after ± what seeds change.", ""]
+    return lines
+
+
+def _foreseen(of: dict[tuple[str, str, str | None], Row], name: str, metric: str, feedback: str | None) -> str:
+    """A figure, bold where no model prints a better one; the oracle does not compete."""
+    row = of.get((name, metric, feedback))
+    if row is None or row["value"] is None:
+        return "–"
+    sign = -1 if metric in _SMALLER_IS_BETTER else 1
+    rivals = [
+        round(sign * other["value"], 4)
+        for key, other in of.items()
+        if key[1:] == (metric, feedback) and key[0] != ORACLE and other["value"] is not None
+    ]
+    shown = f"{row['value']:.4f}" if row["value"] < 100 else f"{row['value']:,.0f}"
+    if name != ORACLE and round(sign * row["value"], 4) == max(rivals):
+        shown = f"**{shown}**"
+    digits = 3 if row["value"] < 100 else 0
+    has_interval = row["low"] is not None and row["low"] != row["high"]
+    shown += f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]" if has_interval else ""
+    return shown + (f" ±{row['seeds_reach']:.{digits}f}" if row.get("seeds_reach") else "")
 
 
 def _figure(row: Row) -> str:

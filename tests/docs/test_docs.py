@@ -130,6 +130,33 @@ def test_results_become_tables(tmp_path):
     assert "| serving | tiny | sasrec | tiny | requests_per_s | 250 |" in page
 
 
+def test_what_was_foreseen_has_tables_of_its_own(tmp_path):
+    def told(model: str, metric: str, value: float, feedback: str | None, **other: Any) -> dict[str, Any]:
+        return row(model, metric, value, k=None, benchmark="argus feedback", feedback=feedback, **other)
+
+    rows = [
+        row("argus", "ndcg", 0.2, benchmark="argus ranking"),
+        told("argus", "normalised_entropy", 0.91, "like", seeds_reach=0.004),
+        told("mean", "normalised_entropy", 1.0, "like", low=1.0, high=1.0),
+        told("oracle", "normalised_entropy", 0.5, "like"),
+        told("argus", "mae", 12345.6, "seconds"),
+        told("argus", "pair_accuracy", 0.7, "utility"),
+        told("argus", "nip_loss", 5.5, None),
+        told("sasrec", "nip_loss", 6.5, None),
+        told("trees", "pair_accuracy", 0.8, "utility"),
+    ]
+    page = generate.generated(checkout(tmp_path, rows))[tmp_path / "docs" / "results.md"]
+    assert "| Model | like: normalised entropy |" in page
+    assert "| argus | **0.9100** [0.900, 0.920] ±0.004 |" in page
+    assert "| mean | 1.0000 |" in page
+    assert "| oracle | 0.5000 [0.490, 0.510] |" in page
+    assert "| argus | **12,346** [12346, 12346] |" in page
+    assert "| Model | Pair accuracy | Next-item loss |" in page
+    assert "| argus | 0.7000 [0.690, 0.710] | **5.5000** [5.490, 5.510] |" in page
+    assert "| trees | **0.8000** [0.790, 0.810] | – |" in page
+    assert "## Other measurements" not in page
+
+
 def test_two_variants_of_a_model_are_told_apart(tmp_path):
     rows = [row("sasrec", "ndcg", 0.1, variant="small"), row("sasrec", "ndcg", 0.2, variant="large")]
     page = generate.generated(checkout(tmp_path, rows))[tmp_path / "docs" / "results.md"]

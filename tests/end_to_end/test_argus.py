@@ -53,6 +53,12 @@ def test_every_kind_of_embedding_is_trained_and_served(project, embeddings):
     assert answer["rows"][0]["items"]
 
 
+def test_it_reads_only_the_contexts_it_is_told_to(project):
+    succeed("run", project, "--until", "pretrain", "--set", "pretrain.argus.model.contexts=[]")
+    folder = Workspace(project.parent / "work").current("model-argus", "model").folder
+    assert json.loads((folder / "model.json").read_text())["inputs"]["contexts"] == {}
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
@@ -63,6 +69,7 @@ def test_every_kind_of_embedding_is_trained_and_served(project, embeddings):
         ),
         ("pretrain.sasrec.tasks.next_item=1", "'tasks' has no effect: a sasrec model has one"),
         ('pretrain.argus.tasks.next_item_view="x"', "no view 'x'"),
+        ('pretrain.argus.model.contexts=["door"]', "read a context 'door'; the log has ['surface']"),
         ("pretrain.argus.model.heads=3", "width 8 is no multiple of heads 3"),
         ('pretrain.argus.model.size="huge"', "'mini', 'small', 'medium' or 'large'"),
     ],

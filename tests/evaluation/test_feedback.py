@@ -9,14 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from tests.events.logs import BIG, EVENTS, NUM_ITEMS, Event, log_of
+from tests.events.logs import BIG, EVENTS, NUM_ITEMS, Event, log_of, schema
 from upnext.base.batches import Candidates, Column, ItemTable, Request
 from upnext.base.configuration import parse_config
 from upnext.base.ids import item_hash
 from upnext.base.protocols import Link, expectation
-from upnext.evaluation.feedback import feedback_figures, mean_of, predict_feedback
+from upnext.evaluation.feedback import Foreseen, evaluate_feedback, feedback_figures, mean_of, predict_feedback
 from upnext.evaluation.rates import Rates, RatesConfig
 from upnext.events.log import EventLog
+from upnext.events.split import TEST
 from upnext.models.argus import ARGUS, ARGUSConfig
 from upnext.nn.encoders import Inputs
 
@@ -116,3 +117,15 @@ def test_rates_are_drawn_towards_the_mean():
     np.testing.assert_allclose(answers, expected, rtol=1e-5)
     flat = Rates.fit(RatesConfig(prior=None), feedback, log.rows.item, columns, NUM_ITEMS)  # type: ignore[arg-type]
     np.testing.assert_allclose(predict_feedback(flat, log, np.arange(8))["played"], mean, rtol=1e-5)
+
+
+def test_an_order_is_measured_by_how_it_tells_binary_feedback():
+    events = [Event(2, 2, 0, played=1.0), Event(2, 3, 1, played=0.0), Event(3, 2, 2, played=1.0)]
+    log = log_of([*events, Event(3, 4, 3, played=0.0), Event(3, 5, 4)], schema(feedback={"played": "binary"}))
+    part = np.full(5, TEST, np.int8)
+    scores = np.array([2.0, 1.0, -np.inf, 0.0, 9.0])
+    only = Foreseen({"score": Link.ORDER_ONLY}, {"score": scores})
+    both = Foreseen({"like": Link.SIGMOID, "score": Link.ORDER_ONLY}, {"like": scores, "score": scores})
+    rows = evaluate_feedback({"only": only, "both": both}, log, part, 20)
+    values = {(row["model"], row["metric"]): row["value"] for row in rows}
+    assert values == {("only", "auc"): 2 / 4, ("only", "user_auc"): (1 + 0) / 2}

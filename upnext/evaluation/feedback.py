@@ -133,17 +133,20 @@ def foresee(
 def evaluate_feedback(
     foreseen: Mapping[str, Foreseen], log: EventLog, part: NDArray[np.int8], num_samples: int
 ) -> list[dict[str, Any]]:
-    """How well the feedback of every test event was foreseen.
+    """How well the feedback of every test event was foreseen; of who only orders, how well the order tells it.
 
     Returns:  tidy rows: model, feedback, metric, value, low, high.
     """
     rows, trained = np.flatnonzero(part == TEST), np.flatnonzero(part == TRAIN)
     rates = {name: mean_of(log.rows.columns[feedback_column(name)], trained) for name in log.schema.feedback}
-    return [
-        {"model": name} | row
-        for name, one in foreseen.items()
-        for row in feedback_figures(log, rows, one.predicted, rates, num_samples)
-    ]
+    found = []
+    for name, one in foreseen.items():
+        figures = feedback_figures(log, rows, one.predicted, rates, num_samples)
+        if all(link is Link.ORDER_ONLY for link in one.components.values()):
+            (scores,) = one.predicted.values()
+            figures += order_figures(log, rows, scores, num_samples)
+        found += [{"model": name} | row for row in figures]
+    return found
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,28 @@ def feedback_figures(
     return figures
 
 
+def order_figures(
+    log: EventLog, rows: NDArray[np.int64], scores: NDArray[np.float64], num_samples: int
+) -> list[dict[str, Any]]:
+    """How well an order tells binary feedback: AUC and per-user AUC, as in `feedback_figures`."""
+    figures = []
+    for name, kind in log.schema.feedback.items():
+        column = log.rows.columns[feedback_column(name)]
+        seen = column.observed[rows]
+        if kind == "binary" and seen.any():
+            positive, user = column.values[rows][seen] >= 0.5, log.rows.user[rows][seen]
+            figures += [figure.row(name) for figure in _auc_figures(scores[seen], positive, user, num_samples)]
+    return figures
+
+
+def _auc_figures(
+    scores: NDArray[np.float64], positive: NDArray[np.bool_], users: NDArray[np.int64], num_samples: int
+) -> list[_Figure]:
+    values, owners = per_user_auc(scores, positive, users)
+    within = _Figure("user_auc", bootstrap_over_users(values, owners, num_samples=num_samples))
+    return [_point("auc", auc(scores, positive)), within]
+
+
 def _probability_figures(
     target: NDArray[np.float64],
     expected: NDArray[np.float64],
@@ -216,13 +241,7 @@ def _probability_figures(
             *figures,
             _Figure("mae", bootstrap_over_users(np.abs(expected - target), users, num_samples=num_samples)),
         ]
-    positive = target >= 0.5
-    values, owners = per_user_auc(expected, positive, users)
-    return [
-        *figures,
-        _point("auc", auc(expected, positive)),
-        _Figure("user_auc", bootstrap_over_users(values, owners, num_samples=num_samples)),
-    ]
+    return [*figures, *_auc_figures(expected, target >= 0.5, users, num_samples)]
 
 
 def _point(metric: str, value: float) -> _Figure:

@@ -40,6 +40,8 @@ class ARGUSConfig(Config):
     kind: Literal["argus"] = "argus"
     view: str = ALL
     """The events it reads. It is made to read all of them: what was skipped is signal too."""
+    contexts: list[str] | None = None
+    """The contexts that it reads; the time since the last event is always read. Unset: all that the log has."""
     form: Literal["simplified", "full"] = "simplified"
     """One token per event and small networks on top, or three tokens per event."""
     size: Literal["mini", "small", "medium", "large"] | None = None

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from upnext.base.batches import ItemTable
 from upnext.base.configuration import Config, parse_config
-from upnext.base.errors import BadArtifact
+from upnext.base.errors import BadArtifact, BadConfig
 from upnext.base.schema import Schema
 from upnext.features.vocabulary import Vocabulary
 from upnext.models.argus import ARGUS, ARGUSConfig
@@ -82,10 +82,17 @@ def load_any(folder: Path, items: ItemTable) -> AnyModel | Boosted:
     return Boosted.load(folder) if Boosted.is_in(folder) else load_model(folder, items)
 
 
-def read_inputs(folder: Path, schema: Schema, items: ItemTable) -> Inputs:
-    """What the log in a folder offers to a model."""
+def read_inputs(config: ARGUSConfig, folder: Path, schema: Schema, items: ItemTable) -> Inputs:
+    """What a model reads of the log in a folder.
+
+    Raises:   BadConfig: it is to read a context that the log does not have.
+    """
+    for name in config.contexts or []:
+        if name not in schema.contexts:
+            raise BadConfig(f"the model is to read a context {name!r}; the log has {sorted(schema.contexts)}")
     contexts = {
         name: len(Vocabulary.load(folder / f"context.{name}.vocabulary.arrow")) if kind == "categorical" else 0
         for name, kind in schema.contexts.items()
+        if config.contexts is None or name in config.contexts
     }
     return Inputs.of(schema, contexts, items)

@@ -136,7 +136,7 @@ def _fit(
     # 2. the model, if there is room for it
     device = choose_device(config.training.device)
     items = Catalogue.load(folder).items
-    inputs = read_inputs(folder, log.schema, items)
+    inputs = read_inputs(shape.encoder, folder, log.schema, items)
     trained = torch.from_numpy(np.bincount(log.rows.item[part == TRAIN], minlength=len(items)) > 0)
     with torch.device("meta"):
         shapes = PairwiseRanking(TwoTowers(shape, inputs, items, trained))
