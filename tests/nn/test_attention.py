@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from upnext.base.batches import Layout
+from upnext.nn import attention
 from upnext.nn.attention import CausalSelfAttention, KeyValueCache
 from upnext.nn.layers import TransformerLayer
 
@@ -34,6 +35,66 @@ def test_equals_the_slow_loop(heads):
     module = CausalSelfAttention(8, heads)
     x = torch.randn(3, 5, 8)
     torch.testing.assert_close(module(x, layout([5, 5, 5], 5)), slow_attention(module, x), atol=1e-5, rtol=1e-5)
+
+
+def siblings(longest: int) -> Layout:
+    """Three tokens per event after a start; requests of 1, 3, 2, 1 … events; the second row is shorter."""
+    sizes = [1, 3, 2, 1, 4]
+    request = [number for number, size in enumerate(sizes * longest) for _ in range(size)]
+    event = [step for step in range(longest) for _ in range(3)]
+    rows = [[-1, *(request[of] for of in event[: longest - 1])] for _ in range(2)]
+    events = [[-1, *event[: longest - 1]] for _ in range(2)]
+    rows[1][longest // 2 :] = [0] * (longest - longest // 2)  # padding
+    lengths = torch.tensor([longest, longest // 2])
+    return Layout(lengths, torch.zeros(2, longest), torch.tensor(events), torch.tensor(rows), siblings_apart=True)
+
+
+def slow_siblings(module: CausalSelfAttention, x: torch.Tensor, of: Layout) -> torch.Tensor:
+    """One token at a time, over a list of what it may see."""
+    B, L, D = x.shape
+    width = D // module.heads
+    qkv = module.query_key_value(x).view(B, L, 3, module.heads, width)
+    rows = []
+    for b in range(B):
+        for t in range(L):
+            event, request = of.event[b].tolist(), of.request[b].tolist()
+            seen = [s for s in range(t + 1) if event[s] == event[t] or request[s] < request[t]]
+            q, k, v = qkv[b, t, 0], qkv[b, seen, 1], qkv[b, seen, 2]
+            weights = torch.softmax(torch.einsum("hd,shd->hs", q, k) / width**0.5, 1)
+            rows.append(torch.einsum("hs,shd->hd", weights, v).flatten())
+    out: torch.Tensor = module.output(torch.stack(rows).view(B, L, D))
+    return out
+
+
+@pytest.mark.parametrize("block", [1, 4, 7, 100])
+def test_siblings_apart_equal_the_slow_loop_with_gradients_in_blocks_of_any_size(block, monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK", block)
+    torch.manual_seed(0)
+    module, of = CausalSelfAttention(8, 2), siblings(19)
+    x = torch.randn(2, 19, 8, requires_grad=True)
+    weights = torch.randn(2, 19, 8) * of.mask[..., None]  # what padding computes is never read
+    found = []
+    for way in (lambda: module(x, of), lambda: slow_siblings(module, x, of)):
+        out = way() * of.mask[..., None]
+        gradients = torch.autograd.grad((out * weights).sum(), [x, *module.parameters()])
+        found.append([out, *gradients])
+    for fast, slow in zip(*found, strict=True):
+        torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
+
+
+def test_siblings_apart_keep_no_mask_for_the_backward_pass(monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK", 64)
+    module, of = CausalSelfAttention(8, 2), siblings(1024)
+    kept: dict[int, int] = {}  # by storage: many are views of one
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = module(torch.randn(2, 1024, 8), of)
+    assert out.requires_grad
+    assert sum(kept.values()) < 1024 * 1024  # the bytes of the mask of one row; kept as float32 they would be more
 
 
 def test_a_cache_continues_a_history():

@@ -65,7 +65,8 @@ class Layout(OnDevice):
 
     `event` numbers a row's tokens; `request` is equal for tokens that must not see each other's item or
     feedback; `time_ms` is int64 UTC. `visible` (B, L, P + L) bool says which of P cached and L own tokens each token
-    may see; None means itself and everything before it.
+    may see; None means itself and everything before it, less, with `siblings_apart`, the tokens of other events of its
+    own request.
     """
 
     lengths: Tensor
@@ -73,6 +74,7 @@ class Layout(OnDevice):
     event: Tensor
     request: Tensor
     visible: Tensor | None = None
+    siblings_apart: bool = False
 
     @property
     def mask(self) -> Tensor:

@@ -332,12 +332,8 @@ class ARGUS(nn.Module):
 
         event, request = spread(batch.layout.event, -1), spread(batch.request, -1)
         same = (batch.request[:, 1:] == batch.request[:, :-1]) & batch.mask[:, 1:]
-        visible = None
-        if bool(same.any()):  # siblings: a token sees earlier requests and what came before it in its own event
-            order = torch.arange(x.shape[1], device=x.device)
-            own = (event[:, :, None] == event[:, None]) & (order[:, None] >= order)
-            visible = own | ((request[:, None] < request[:, :, None]) & (order[:, None] >= order))
-        return x, Layout(3 * batch.lengths + 1, spread(batch.time_ms, 0), event, request, visible)
+        times = spread(batch.time_ms, 0)
+        return x, Layout(3 * batch.lengths + 1, times, event, request, siblings_apart=bool(same.any()))
 
     def _transform(self, x: Tensor, layout: Layout, caches: list[KeyValueCache] | None = None) -> Tensor:
         x = self.dropout(x)

@@ -1,18 +1,23 @@
 """Causal multi-head self-attention over right-padded rows.
 
-Shape letters: B rows, L tokens, P cached tokens, D width, H heads.
+Shape letters: B rows, L tokens, P cached tokens, D width, H heads, q tokens of a block.
 """
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from upnext.base.batches import Layout
 
 __all__ = ["CausalSelfAttention", "KeyValueCache"]
+
+
+BLOCK = 1024
+"""Tokens whose mask is made at once, where siblings are kept apart."""
 
 
 @dataclass
@@ -38,7 +43,8 @@ class CausalSelfAttention(nn.Module):
     """Each token attends to itself and to earlier ones.
 
     Causal attention over right-padded rows needs no padding mask: a real token never sees what follows it, and
-    what padding computes is never read.
+    what padding computes is never read. Where siblings are kept apart there is a mask, a block of tokens at a time: all
+    of it at once would be (B, L, L), and kept for the backward pass as float32 in every layer.
 
     Source:   Vaswani et al. 2017, eq. 1.
     """
@@ -64,6 +70,47 @@ class CausalSelfAttention(nn.Module):
             if mask is None:
                 mask = torch.ones(L, k.shape[2], dtype=torch.bool, device=x.device).tril(k.shape[2] - L)
         with torch.autocast(x.device.type, enabled=False):
-            attended = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None)
+            if layout.siblings_apart:
+                assert cache is None or k.shape[2] == L, "what continues a history says itself what it sees"
+                attended = _siblings_apart(q, k, v, layout)
+            else:
+                attended = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None)
         out: Tensor = self.output(attended.transpose(1, 2).reshape(B, L, D))
         return out
+
+
+def _siblings_apart(
+    q: Float[Tensor, "B H L d"], k: Float[Tensor, "B H L d"], v: Float[Tensor, "B H L d"], layout: Layout
+) -> Float[Tensor, "B H L d"]:
+    """Each token sees tokens of earlier requests, and its own event's up to itself.
+
+    Blocks of tokens one after the other, each with the keys up to its end. Where there are several, the backward pass
+    computes each anew, so that no mask is kept.
+    """
+    L = q.shape[2]
+    parts = []
+    for start in range(0, L, BLOCK):
+        stop = min(start + BLOCK, L)
+        arguments = q[:, :, start:stop], k[:, :, :stop], v[:, :, :stop], layout.event, layout.request
+        if L > BLOCK and torch.is_grad_enabled():
+            parts.append(checkpoint(_block, *arguments, use_reentrant=False, preserve_rng_state=False))
+        else:
+            parts.append(_block(*arguments))
+    return torch.cat(parts, dim=2)
+
+
+def _block(
+    q: Float[Tensor, "B H q d"],
+    k: Float[Tensor, "B H K d"],
+    v: Float[Tensor, "B H K d"],
+    event: Int[Tensor, "B L"],
+    request: Int[Tensor, "B L"],
+) -> Float[Tensor, "B H q d"]:
+    """The last q of K tokens attend."""
+    stop = k.shape[2]
+    rows = slice(stop - q.shape[2], stop)
+    order = torch.arange(stop, device=q.device)
+    own = event[:, rows, None] == event[:, None, :stop]
+    earlier = request[:, None, :stop] < request[:, rows, None]
+    visible = (own | earlier) & (order[rows, None] >= order)
+    return F.scaled_dot_product_attention(q, k, v, visible[:, None])
