@@ -73,3 +73,11 @@ def hours(tmp_path_factory: pytest.TempPathFactory) -> "Published":
     from tests.serving.projects import publish_hours
 
     return publish_hours(tmp_path_factory.mktemp("hours"))
+
+
+@pytest.fixture(scope="session")
+def towers(tmp_path_factory: pytest.TempPathFactory, hours: "Published") -> "Published":
+    """The same service with two towers."""
+    from tests.serving.projects import publish_towers
+
+    return publish_towers(tmp_path_factory.mktemp("towers") / "workspace", hours)

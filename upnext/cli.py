@@ -256,6 +256,21 @@ def score(
 
 
 @app.command()
+def refresh(
+    workspace: HasRelease,
+    everyone: Annotated[bool, typer.Option("--all", help="everyone, not only users with new events")] = False,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute stored user vectors anew, posted events included. A running server reads them from its next page on."""
+    from rich.console import Console
+
+    from upnext.commands.refresh import refresh_states
+
+    refresh_states(workspace, everyone, as_json, Console(), threads)
+
+
+@app.command()
 def doctor(
     workspace: Annotated[Path | None, typer.Argument(help="a workspace to look into as well")] = None,
     as_json: AsJson = False,

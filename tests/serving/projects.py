@@ -11,7 +11,7 @@ import numpy as np
 from upnext.base.artifacts import Workspace
 from upnext.commands import simulate
 from upnext.commands.project import load_project
-from upnext.pipeline import prepare, pretrain, publish
+from upnext.pipeline import finetune, prepare, pretrain, publish
 
 TINY = """
 [simulate]
@@ -237,7 +237,9 @@ features = { family = "categorical" }
 liked = "like == 1"
 
 [prepare.split]
-kind = "leave_last_out"
+kind = "global_time"
+validation = "3h"
+test = "3h"
 
 [pretrain.argus.model]
 kind = "argus"
@@ -247,9 +249,12 @@ max_length = 20
 dropout = 0.0
 embeddings = { kind = "hashed", rows = 512 }
 
+[pretrain.argus.tasks]
+next_item = 0.2
+
 [pretrain.argus.training]
-epochs = 15
-patience = 15
+epochs = 18
+patience = 18
 tokens_per_batch = 128
 warmup_steps = 10
 learning_rate = 0.02
@@ -280,14 +285,16 @@ both = { like = 1.0, dislike = -0.5 }
 def publish_hours(folder: Path) -> Published:
     """A service whose truth is known: at 08 h day titles are liked, at 21 h night titles, nine times in ten.
 
-    What is shown is drawn evenly, whatever the hour: only feedback tells of the taste.
+    What is shown depends on what was shown before and not on the hour: only feedback tells of the taste.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(5)
     rows = ["who,what,when,hour,surface,like,dislike"]
-    for user in range(60):
-        items = rng.permutation(40)[:20]
-        for step, item in enumerate(items):
+    for user in range(100):
+        item, left = int(rng.integers(40)), set(range(40))
+        for step in range(20):
+            item = (item + 7) % 40 if (item + 7) % 40 in left and rng.random() < 0.8 else int(rng.choice(sorted(left)))
+            left.remove(item)
             at_night = rng.random() < 0.5
             like = int(rng.random() < (0.9 if at_night == bool(item % 2) else 0.1))
             dislike = int(not like and rng.random() < 0.5)
@@ -299,3 +306,33 @@ def publish_hours(folder: Path) -> Published:
     titles = [f"i{item:02d},{('day', 'night')[item % 2]},{('Even', 'Odd')[item % 3 == 0]}" for item in range(40)]
     (folder / "items.csv").write_text("\n".join(["what,family,shelf", *titles]) + "\n")
     return publish_project(folder, HOURS)
+
+
+TOWERS = """
+[finetune.towers]
+kind = "pairwise"
+from = "argus"
+width = 8
+lag = "2h"
+window = "1d"
+utility = { like = 1.0 }
+
+[finetune.towers.training]
+epochs = 4
+tokens_per_batch = 200
+learning_rate = 0.01
+"""
+
+
+def publish_towers(folder: Path, hours: Published) -> Published:
+    """The service of `publish_hours` with two towers, whose user vectors are computed ahead of time."""
+    workspace = hours.lend(folder)
+    text = hours.file.read_text().partition("[publish]")[0].replace(str(hours.workspace), str(workspace))
+    file = folder / "project.toml"
+    file.write_text(text + TOWERS + '[publish]\nretriever = "towers"\nview = "liked"\n')
+    project = load_project(file)
+    for name, config in project.finetune.items():
+        finetune.run(config, project.pretrain[config.start].model, project.opened(), name)  # type: ignore[arg-type]
+    assert project.publish is not None
+    publish.run(project.publish, project.opened())
+    return Published(file, workspace)

@@ -20,7 +20,6 @@ from upnext.base.artifacts import Workspace
 from upnext.base.batches import SequenceBatch, State
 from upnext.base.errors import BadConfig
 from upnext.base.ids import FIRST, ExternalId
-from upnext.base.protocols import Link
 from upnext.commands.project import load_project
 from upnext.commands.recommend import Setting, recommend_all
 from upnext.models.argus import ARGUS
@@ -306,11 +305,3 @@ def test_bad_settings_are_explained_when_it_is_published(hours: Published, setti
     with pytest.raises(BadConfig) as caught:
         publish.run(config, Workspace(hours.workspace))
     assert words in str(caught.value)
-
-
-def test_an_order_is_no_expectation(hours: Published, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ARGUS, "components", {"like": Link.ORDER_ONLY, "dislike": Link.ORDER_ONLY})
-    config = load_project(hours.file, ["publish.num_candidates=7"]).publish
-    assert config is not None
-    with pytest.raises(BadConfig, match="it foresees none, and only orders otherwise"):
-        publish.run(config, Workspace(hours.workspace))

@@ -1,11 +1,14 @@
 """Publish: models -> release, everything a server needs in one folder."""
 
+from itertools import pairwise
+
 import numpy as np
+import torch
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.errors import BadConfig, BadRequest
 from upnext.base.files import link_or_copy
-from upnext.base.protocols import Link, Ranker
+from upnext.base.protocols import Link, Ranker, lag_of
 from upnext.events.log import EventLog
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
@@ -14,12 +17,17 @@ from upnext.models.build import AnyModel, load_model, save_model
 from upnext.models.popularity import RecentlyPopular
 from upnext.serving.histories import pack_history
 from upnext.serving.intake import check_feedback
+from upnext.serving.pasts import Pasts
 from upnext.serving.release import POSTED, ReleaseSettings
+from upnext.serving.retrieve import encode
+from upnext.serving.states import pack_states, state_key
 from upnext.store.embedded import LmdbStore
 
 __all__ = ["ReleaseSettings", "check", "run"]
 
 _USERS_PER_WRITE = 2000
+_TOKENS = 8192
+"""So many are encoded together."""
 
 
 def run(config: ReleaseSettings, workspace: Workspace) -> Artifact:
@@ -59,24 +67,34 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
             model = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))
         if name == config.ranker:
             _check_ranker(config, model)
+        if name == config.retriever:
+            retriever = model
         save_model(model, draft.folder / "models" / name)
     draft.metrics["temperature"] = models[config.retriever].manifest["metrics"].get("temperature", 1.0)
-    _write_histories(log, Vocabulary.load(log_artifact.folder / "users.vocabulary.arrow"), draft)
+    _write_histories(log, Vocabulary.load(log_artifact.folder / "users.vocabulary.arrow"), retriever, draft)
 
 
-def _write_histories(log: EventLog, users: Vocabulary, draft: Draft) -> None:
+def _write_histories(log: EventLog, users: Vocabulary, retriever: AnyModel, draft: Draft) -> None:
+    """Write every user's events, and the state that a retriever with a lag keeps of them."""
     folder = draft.folder / "histories"
     folder.mkdir()
     store = LmdbStore(folder)
     events = log.events
     present = np.flatnonzero(np.diff(log.offsets))
+    until_ms = int(log.rows.time_ms.max(initial=0)) + 1
     for begin in range(0, len(present), _USERS_PER_WRITE):
-        store.put(
-            dict(
-                pack_history(users.external(int(user)), events.take(slice(log.offsets[user], log.offsets[user + 1])))
-                for user in present[begin : begin + _USERS_PER_WRITE]
-            )
+        block = present[begin : begin + _USERS_PER_WRITE]
+        names, parts = (
+            [users.external(int(user)) for user in block],
+            np.append(log.offsets[block], log.offsets[block[-1] + 1]),
         )
+        histories = zip(names, pairwise(parts.tolist()), strict=True)
+        store.put(dict(pack_history(name, events.take(slice(*part))) for name, part in histories))
+        if lag_of(retriever):
+            pasts = Pasts(events.take(slice(parts[0], parts[-1])), parts - parts[0])
+            with torch.inference_mode():
+                states = pack_states(encode(retriever, pasts, _TOKENS), until_ms, pasts.lengths)
+            store.put(dict(zip(map(state_key, names), states, strict=True)))
     store.close()
     (folder / "lock.mdb").unlink(missing_ok=True)
     draft.metrics["num_histories"] = len(present)

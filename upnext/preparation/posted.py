@@ -33,6 +33,7 @@ from upnext.events.sources import ORDER, RawLog
 from upnext.preparation.forgotten import Forgotten
 from upnext.serving.histories import EVENTS, LiveEvent, belongs_to
 from upnext.serving.release import POSTED
+from upnext.serving.states import is_state
 from upnext.store.embedded import LmdbStore
 
 __all__ = ["LATE", "Posted", "erase_posted", "read_posted"]
@@ -177,7 +178,8 @@ def _scan(live: Path, prefix: bytes) -> list[tuple[bytes, bytes]]:
 def erase_posted(live: Path, forgotten: Forgotten) -> int:
     """Erase what forgotten users posted, while no server has the store open; returns how many events that were.
 
-    The file is written anew and replaced: a deletion alone would leave the bytes in its free pages.
+    The file is written anew and replaced: a deletion alone would leave the bytes in its free pages. Refreshed states go
+    with it, all of them: those of the releases remain, and `upnext refresh` makes newer ones.
     """
     values = _scan(live, EVENTS)
     users = [msgspec.msgpack.decode(value, type=LiveEvent).user_id for _, value in values]
@@ -185,9 +187,10 @@ def erase_posted(live: Path, forgotten: Forgotten) -> int:
     kept = {key: value for (key, value), user in zip(values, users, strict=True) if user not in gone}
     beside = live / "rewritten"
     shutil.rmtree(beside, ignore_errors=True)
-    if gone:
+    others = {key: value for key, value in _scan(live, b"") if not key.startswith(EVENTS)}
+    if gone or any(map(is_state, others)):
         store = LmdbStore(beside)
-        store.put(kept | {key: value for key, value in _scan(live, b"") if not key.startswith(EVENTS)})
+        store.put(kept | {key: value for key, value in others.items() if not is_state(key)})
         store.close()
         os.replace(beside / _FILE, live / _FILE)
         flush(live)

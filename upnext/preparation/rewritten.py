@@ -18,6 +18,7 @@ from upnext.preparation.posted import Posted
 from upnext.preparation.sequences import copy_sequences
 from upnext.serving.histories import history_key
 from upnext.serving.release import POSTED
+from upnext.serving.states import state_key
 from upnext.store.embedded import LmdbStore
 
 __all__ = ["compacted", "log_without", "release_without"]
@@ -110,10 +111,12 @@ def _copy_histories(release: Artifact, draft: Draft, users: Vocabulary) -> int:
     target = LmdbStore(draft.folder / "histories")
     count = 0
     for begin in range(0, len(users.ids), _USERS_PER_WRITE):
-        keys = [history_key(user) for user in users.ids[begin : begin + _USERS_PER_WRITE]]
-        found = {key: value for key, value in zip(keys, source.get(keys), strict=True) if value is not None}
-        target.put(found)
-        count += len(found)
+        block = users.ids[begin : begin + _USERS_PER_WRITE]
+        for key_of in (history_key, state_key):
+            keys = [key_of(user) for user in block]
+            found = {key: value for key, value in zip(keys, source.get(keys), strict=True) if value is not None}
+            target.put(found)
+            count += len(found) if key_of is history_key else 0
     source.close()
     target.close()
     (draft.folder / "histories" / "lock.mdb").unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from upnext.serving.histories import Histories
 from upnext.serving.rank import by_utility, num_candidates
 from upnext.serving.release import Release
 from upnext.serving.retrieve import best_items, encode, hidden_items, make_request, readable
+from upnext.serving.states import user_states
 
 __all__ = ["Block", "recommend_everyone"]
 
@@ -61,7 +62,7 @@ def recommend_everyone(
         hidden = hidden_items(release, pasts, np.array(unfamiliar))
         known = pasts.below(len(release.catalogue))
         with torch.inference_mode():
-            state = encode(release.retriever, readable(release.retriever, known, now, lag), _TOKENS)
+            state, _ = user_states(release, histories, ids, known, np.full(len(users), time_ms), _TOKENS)
             items, scores = best_items(release, state, request, wanted, allowed, hidden)
             if release.ranker is not None:
                 if release.ranker is not release.retriever:

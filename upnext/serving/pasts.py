@@ -61,6 +61,15 @@ class Pasts:
         """Keep events of the items that a model of so many knows."""
         return self.where(self.events.item < num_items)
 
+    def of(self, users: NDArray[np.int64]) -> "Pasts":
+        """Keep some users, by number, rising."""
+        if len(users) == len(self):
+            return self
+        is_kept = np.zeros(len(self), np.bool_)
+        is_kept[users] = True
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths[users])])
+        return Pasts(self.events.take(np.repeat(is_kept, self.lengths)), offsets)
+
     def without_columns(self) -> "Pasts":
         """Drop contexts and feedback."""
         return replace(self, events=self.events.without_columns())

@@ -26,6 +26,7 @@ from upnext.serving.pasts import Pasts
 from upnext.serving.rank import Best, by_utility, num_candidates
 from upnext.serving.release import Release
 from upnext.serving.retrieve import best_of_each, encode, hidden_items, make_request, readable
+from upnext.serving.states import user_states
 
 __all__ = ["Page", "Query", "Row", "follow_stream", "recommend", "row_for_anyone"]
 
@@ -81,10 +82,9 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
     # Rows are retrieved together and arranged in order.
     counts = np.array([num_candidates(release.settings, query.k) for query in queries])
     wanted = int(counts.max())
-    read = readable(release.retriever, pasts, times, release.settings.lag)
     with torch.inference_mode():
         known = pasts.below(len(release.catalogue))
-        state = encode(release.retriever, read.below(len(release.catalogue)))
+        state, until = user_states(release, histories, [query.user_id for query in queries], known, times)
         index = None if release.index is None else assortment.index
         _cover(release.retriever, assortment)
         names, parts = assortment.rows
@@ -95,7 +95,7 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
             best = by_utility(release, assortment, state, request, contexts, best, counts)
         popular = _popular(release.popular, assortment, known, request, wanted, hidden)
     chosen = pasts.in_view(release.view).lengths
-    num_read = chosen if read is pasts else read.in_view(release.view).lengths
+    num_read = chosen if until is times else pasts.before(until).in_view(release.view).lengths
     unseen = _unseen(assortment, hidden, len(queries), wanted)
     return [
         _page(release, query, _Found(n, bool(chosen[n]), int(num_read[n]), names, best, popular, unseen[n]))

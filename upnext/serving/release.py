@@ -5,7 +5,7 @@ schema.json                     what events may hold
 items.arrow, users.arrow        the catalogue and what is known of users, with *_features.safetensors for models
 *.vocabulary.arrow              the numbering of users, items and contexts
 models/<name>/                  weights and configuration of each model
-histories/                      each user's events, a read-only store
+histories/                      each user's events, and their states for a retriever with a lag: a read-only store
 posted.npy                      the keys of the posted events among them, if there are any
 """
 
@@ -25,7 +25,7 @@ from upnext.base.artifacts import Artifact
 from upnext.base.configuration import Config, Duration, parse_config
 from upnext.base.errors import BadArtifact
 from upnext.base.ids import FIRST
-from upnext.base.protocols import Index, VectorRetriever
+from upnext.base.protocols import Index, VectorRetriever, lag_of
 from upnext.base.schema import TITLE, Schema
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
@@ -118,6 +118,11 @@ class Release:
         """Whether a posted event, by its key in the live store, is in the histories already."""
         place = int(np.searchsorted(self.held, np.bytes_(key)))
         return place < len(self.held) and bool(self.held[place] == np.bytes_(key))
+
+    @property
+    def stores_states(self) -> bool:
+        """Whether users' states are computed ahead of time: a retriever with a lag is made for that."""
+        return bool(lag_of(self.retriever))
 
     @property
     def users(self) -> Vocabulary:
