@@ -117,6 +117,17 @@ def test_argus_foresees_feedback_and_ranks_by_it(log: upnext.EventLog):
     scores = model.recommend([7], k=5)["score"].to_list()
     assert scores == sorted(scores, reverse=True)
     assert all(0 < score < 2 for score in scores)  # twice a share that is expected to be played
+    in_context = [model.recommend([7], k=5, context={"surface": surface}) for surface in ("home", "search")]
+    assert in_context[0]["score"].to_list() != in_context[1]["score"].to_list()
+    with pytest.raises(BadRequest, match="context has the unknown name 'mood'"):
+        model.recommend([7], context={"mood": "good"})
+
+
+def test_unfamiliar_leaves_what_was_never_met(log: upnext.EventLog):
+    model = upnext.Popular(publish={"exclude_history": False}).fit(log)
+    met = set(events().filter(pl.col("user") == 7)["item"])
+    assert set(model.recommend([7], k=100)["item_id"]) & met
+    assert not set(model.recommend([7], k=100, unfamiliar=True)["item_id"]) & met
 
 
 # --- recommend -------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def plain(cases: Cases) -> list[dict[str, Any]]:
 
 
 def slow_cases(
-    log: EventLog, part: list[int], which: int, view: str, history: str, events: str
+    log: EventLog, part: list[int], which: int, view: str, history: str, events: str, unfamiliar: bool
 ) -> list[dict[str, Any]]:
     """Walk through every user's groups of siblings, in order."""
     user, time, item = log.rows.user.tolist(), log.rows.time_ms.tolist(), log.rows.item.tolist()
@@ -46,6 +46,10 @@ def slow_cases(
         has_times=log.schema.has_times,
         request_safe=log.schema.request_safe,
     )
+    if unfamiliar:
+        for row in range(len(user)):
+            before = [other for other in range(row) if user[other] == user[row] and group[other] != group[row]]
+            is_target[row] &= item[row] not in [item[other] for other in before]
     found = []
     for somebody in range(NUM_USERS):
         rows = [row for row in range(len(user)) if user[row] == somebody]
@@ -85,13 +89,23 @@ def slow_cases(
     st.sampled_from(["all", "watched"]),
     st.sampled_from(["rolling", "frozen"]),
     st.sampled_from(["all", "first"]),
+    st.booleans(),
 )
 def test_cases_equal_the_slow_loop(
-    events: list[Event], parts: list[int], of: Schema, which: int, view: str, history: Any, which_events: Any
+    events: list[Event],
+    parts: list[int],
+    of: Schema,
+    which: int,
+    view: str,
+    history: Any,
+    which_events: Any,
+    unfamiliar: bool,
 ) -> None:
     log, parts = log_of(events, of), parts[: len(events)]
-    cases = find_cases(log, np.array(parts, np.int8), which, view, history=history, events=which_events)
-    assert plain(cases) == slow_cases(log, parts, which, view, history, which_events)
+    cases = find_cases(
+        log, np.array(parts, np.int8), which, view, history=history, events=which_events, unfamiliar=unfamiliar
+    )
+    assert plain(cases) == slow_cases(log, parts, which, view, history, which_events, unfamiliar)
     for array in vars(cases).values():
         assert array.dtype == np.int64
     assert cases.case.tolist() == sorted(cases.case.tolist())

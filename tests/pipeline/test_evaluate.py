@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from tests.serving.projects import MARKUP, Published
+from tests.serving.projects import MARKUP, NUMBERS, Published, publish_project
 from upnext.base.artifacts import Workspace
+from upnext.base.errors import BadConfig
 from upnext.evaluation import segments
 from upnext.pipeline import evaluate
 from upnext.pipeline.evaluate import EvaluateConfig
 
 
-def evaluated(published: Published, folder: Path, names: list[str]) -> dict[str, Any]:
+def evaluated(published: Published, folder: Path, names: list[str], **settings: Any) -> dict[str, Any]:
     """Evaluate a published project: the report's figures by file, and its page."""
     workspace = Workspace(published.lend(folder))
-    report = evaluate.run(EvaluateConfig(k=[3, 10], bootstrap_samples=20), workspace, names).folder
+    report = evaluate.run(EvaluateConfig(k=[3, 10], bootstrap_samples=20, **settings), workspace, names).folder
     figures = {path.stem: json.loads(path.read_text()) for path in report.glob("*.json")}
     return figures | {"page": (report / "report.html").read_text()}
 
@@ -83,3 +85,22 @@ def test_titles_that_are_markup_are_shown_as_text(strange: Published, tmp_path: 
     assert (
         MARKUP.replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;").replace("'", "&#x27;") in found["page"]
     )
+
+
+def test_the_unfamiliar_setting(tiny: Published, tmp_path: Path) -> None:
+    usual = evaluated(tiny, tmp_path / "usual", ["sasrec", "popular-now"])
+    found = evaluated(tiny, tmp_path / "unfamiliar", ["sasrec", "popular-now"], unfamiliar=True)
+    assert {row["history_removed"] for row in found["metrics"]} == {True}
+    assert "Only items that the user met in no event before count." in found["page"]
+    assert "Removed: what the user met before, in any event, is not ranked." in found["page"]
+    counts = [{row["cases"] for row in one["metrics"] if row["metric"] == "ndcg"} for one in (usual, found)]
+    assert 0 < max(counts[1]) < min(counts[0])
+    with pytest.raises(ValidationError, match="leave out remove_history = false"):
+        EvaluateConfig(unfamiliar=True, remove_history=False)
+
+
+def test_unfamiliar_without_anything_new_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("user,item\n" + "1,2\n1,2\n1,2\n3,4\n3,4\n3,4\n3,2\n3,2\n3,2\n")
+    published = publish_project(tmp_path, NUMBERS)
+    with pytest.raises(BadConfig, match="no event of the view 'all' with an item that its user had not met"):
+        evaluate.run(EvaluateConfig(unfamiliar=True), Workspace(published.workspace), ["popular"])

@@ -1,7 +1,7 @@
 """Models from Python: made, fitted on a log, and asked."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -90,14 +90,21 @@ class Estimator:
         """The fitted model's folder, with its weights, and its manifest, with what training found."""
         return self._require("artifact")[2]
 
-    def recommend(self, users: Iterable[ExternalId], k: int = 10) -> pl.DataFrame:
+    def recommend(
+        self,
+        users: Iterable[ExternalId],
+        k: int = 10,
+        *,
+        context: Mapping[str, str | float] | None = None,
+        unfamiliar: bool = False,
+    ) -> pl.DataFrame:
         """Recommend items to users; as `Recommender.recommend`.
 
         Raises:   UserError: the model is not fitted.
         """
         if self._recommender is None:
             self._recommender = Recommender(self._publish("recommend").folder)
-        return self._recommender.recommend(users, k)
+        return self._recommender.recommend(users, k, context=context, unfamiliar=unfamiliar)
 
     def evaluate(
         self, log: EventLog | None = None, *, protocol: Settings | EvaluateConfig | None = None
@@ -175,7 +182,7 @@ class SASRec(Estimator):
 class ARGUS(Estimator):
     """A transformer over all that a user did, with context and feedback: what comes next, and what will come of it.
 
-    Args:     view, form, size, width, layers, heads, max_length, dropout, embeddings: the keys of
+    Args:     view, contexts, form, size, width, layers, heads, max_length, dropout, embeddings: the keys of
               `[pretrain.NAME.model]`; a `size` sets width, layers and heads.
               tasks: the keys of `[pretrain.NAME.tasks]`, such as `{"feedback": {"like": {"weight": 2.0}}}`.
               training, loss, validation_cases: as for `SASRec`.
@@ -189,6 +196,7 @@ class ARGUS(Estimator):
         self,
         *,
         view: str = ALL,
+        contexts: Sequence[str] | None = None,
         form: Literal["simplified", "full"] = "simplified",
         size: Literal["mini", "small", "medium", "large"] | None = None,
         width: int | None = None,
@@ -206,6 +214,7 @@ class ARGUS(Estimator):
         given = {"size": size, "width": width, "layers": layers, "heads": heads, "embeddings": embeddings}
         keys: dict[str, Any] = {"view": view, "form": form, "max_length": max_length, "dropout": dropout}
         keys |= {name: value for name, value in given.items() if value is not None}
+        keys |= {} if contexts is None else {"contexts": list(contexts)}
         model = parse_config(ARGUSConfig, keys, "ARGUS")
         tables = {"tasks": tasks, "loss": loss}
         rest: dict[str, Any] = {name: dict(table) for name, table in tables.items() if table is not None}

@@ -1,7 +1,7 @@
 """A release from Python: what recommends."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from upnext.base.artifacts import Workspace
 from upnext.base.errors import BadRequest
 from upnext.base.ids import ExternalId
 from upnext.commands.table import recommendations
-from upnext.serving.intake import check_user
+from upnext.serving.intake import check_context, check_user
 from upnext.serving.release import Release
 from upnext.store.embedded import LmdbStore
 
@@ -37,22 +37,33 @@ class Recommender:
             f"<Recommender: {self._release.settings.retriever}, {len(self._release.catalogue.vocabulary.ids):,} items>"
         )
 
-    def recommend(self, users: Iterable[ExternalId], k: int = 10) -> pl.DataFrame:
+    def recommend(
+        self,
+        users: Iterable[ExternalId],
+        k: int = 10,
+        *,
+        context: Mapping[str, str | float] | None = None,
+        unfamiliar: bool = False,
+    ) -> pl.DataFrame:
         """Recommend items to users, from what each did up to now: the row *For you* of their page.
 
         Args:     users: ids as the log has them, integers or text: a list, a Polars column, a NumPy array.
-                  k: the most items for each; fewer where no more may be shown.
+                  k: the most items for each; fewer where no more may be shown. context: of the request, by the names
+                  of the log's contexts, for models that read it. unfamiliar: only items that the user never met.
         Returns:  `user_id`, `rank` (from 1), `item_id`, `title` (if the log has titles), `score` and `is_known`; users
                   in the order asked, each best first. `is_known` is false for a user of whom nothing is known yet:
                   the rows are then what the model expects of a new visitor. Without users, a frame without rows.
-        Raises:   BadRequest: an id of another type than the log's, or a `k` below 1.
+        Raises:   BadRequest: an id of another type than the log's, a `k` below 1, or an unknown context.
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise BadRequest(f"k is {k!r}; allowed: a whole number from 1")
         ids = _user_ids(users, self._release.users.is_integer)
+        checked = check_context(dict(context or {}), self._release, "context")
         store = LmdbStore(self._folder / "histories", is_read_only=True)
         try:
-            return recommendations(replace(self._release, histories=store), self._live, ids, int(k))
+            return recommendations(
+                replace(self._release, histories=store), self._live, ids, int(k), checked, unfamiliar
+            )
         finally:
             store.close()
 

@@ -1,7 +1,7 @@
 """Recommendations as a table, for the Python face."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -21,19 +21,28 @@ __all__ = ["recommendations"]
 _USERS_AT_ONCE = 64
 
 
-def recommendations(release: Release, live_folder: Path | None, user_ids: Sequence[ExternalId], k: int) -> pl.DataFrame:
+def recommendations(
+    release: Release,
+    live_folder: Path | None,
+    user_ids: Sequence[ExternalId],
+    k: int,
+    context: Mapping[str, str | float] | None = None,
+    unfamiliar: bool = False,
+) -> pl.DataFrame:
     """What a server would answer now in the row *For you*, as a table: a row per user and item, best first.
 
-    Args:     live_folder: the store of what was posted; it need not be there.
+    Args:     live_folder: the store of what was posted; it need not be there. context, unfamiliar: as of a `Query`.
     """
     # A copy of the retriever: what was posted is counted once per call, however often a release is asked.
-    alone = replace(release, retriever=copy(release.retriever), popular=None)
+    retriever = copy(release.retriever)
+    ranker = retriever if release.ranker is release.retriever else release.ranker
+    alone = replace(release, retriever=retriever, ranker=ranker, popular=None)
     live = LmdbStore(live_folder) if live_folder is not None and live_folder.is_dir() else None
     try:
         histories = Histories(alone, live)
         follow_stream(alone, histories, histories.posted())
         now = time.time_ns() // 1_000_000
-        queries = [Query(user, now, k) for user in user_ids]
+        queries = [Query(user, now, k, context, unfamiliar) for user in user_ids]
         rows = [
             row
             for begin in range(0, len(queries), _USERS_AT_ONCE)

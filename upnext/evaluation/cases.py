@@ -56,6 +56,7 @@ def find_cases(
     *,
     history: Literal["rolling", "frozen"] = "rolling",
     events: Literal["all", "first"] = "all",
+    unfamiliar: bool = False,
 ) -> Cases:
     """Find the cases of one part of a split.
 
@@ -63,11 +64,14 @@ def find_cases(
     user, its targets all of the part's events, its history everything before the part.
 
     Args:     part: (N,) the split; which: VALIDATION or TEST; view: which events are targets; events: all of a
-              user's targets, or those of the first request only.
+              user's targets, or those of the first request only; unfamiliar: only items that the user met in no event
+              of any view before the request.
     """
     assert which in (VALIDATION, TEST)
     targets, _ = log.in_view(view)
     targets = targets[part[targets] == which]
+    if unfamiliar:
+        targets = targets[~_was_met(log)[targets]]
     user, group = log.rows.user[targets], log.events.request[targets]
     if events == "first":
         first = np.ones(len(targets), bool)
@@ -91,3 +95,10 @@ def find_cases(
     # An item chosen twice in one case is one target.
     case, target = np.unique(np.stack([np.cumsum(is_new) - 1, log.rows.item[targets]]), axis=1)
     return Cases(case_user, time_ms, end, first_target, case, target)
+
+
+def _was_met(log: EventLog) -> NDArray[np.bool_]:
+    """(N,) bool: events of an item that their user met before their request."""
+    pairs = np.stack([log.rows.user, log.rows.item])
+    _, first, number = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
+    return np.asarray(first[number.reshape(-1)] < log.request_start)

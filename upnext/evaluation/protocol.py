@@ -25,6 +25,7 @@ class Protocol:
     removed: bool
     num_samples: int
     split: Mapping[str, Any]
+    unfamiliar: bool = False
 
 
 def sentences(
@@ -41,7 +42,7 @@ def sentences(
     return {
         "split": _split(decided.split, log, part),
         "targets": f"{which} in the test part: {len(cases.target):,} in {moments}. An item chosen twice in one case"
-        " counts once.",
+        " counts once." + (" Only items that the user met in no event before count." if decided.unfamiliar else ""),
         "untrained targets": f"{untrained:.1%} of the targets have an item without a training event in that view. They"
         " count, as misses where a model cannot score them.",
         "history": "It rolls forward: a model reads everything the user did before the request, in the test part too."
@@ -50,7 +51,9 @@ def sentences(
         "request-safe": "On: events of one request or one instant never see each other."
         if log.schema.request_safe
         else "Off, in training too: ties are ordered by file.",
-        "history in the ranking": "Removed: what the user chose before is not ranked; it is a miss if chosen again."
+        "history in the ranking": "Removed: what the user met before, in any event, is not ranked."
+        if decided.unfamiliar
+        else "Removed: what the user chose before is not ranked; it is a miss if chosen again."
         if decided.removed
         else "Kept: what the user chose before can be recommended again.",
         "ranking": "The whole catalogue, no sample of it. An item tied with the target counts half; what cannot be"

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
@@ -14,7 +15,7 @@ from upnext.base.configuration import Config, Duration
 from upnext.base.errors import BadConfig
 from upnext.base.protocols import Retriever
 from upnext.base.views import ALL
-from upnext.evaluation.cases import find_cases
+from upnext.evaluation.cases import Cases, find_cases
 from upnext.evaluation.examples import NUM_SHOWN
 from upnext.evaluation.figures import figures
 from upnext.evaluation.insights import Evaluated, find_insights
@@ -46,6 +47,8 @@ class EvaluateConfig(Config):
     """Rolling: everything before the request. Frozen: everything before the test part begins."""
     events: Literal["all", "first"] = "all"
     """All of a user's targets, or those of the first request of the test part."""
+    unfamiliar: bool = False
+    """Only targets that the user met in no event before, of any view; what they met is removed from the ranking."""
     remove_history: bool | None = None
     """Remove items of the history from the ranking. Unset: on for leave-last-out, off for a split by time."""
     bootstrap_samples: Annotated[int, Field(ge=10)] = 1000
@@ -55,6 +58,14 @@ class EvaluateConfig(Config):
     order what was shown together."""
     pairs: Literal["request"] | Annotated[Duration, Field(gt=0)] = "request"
     """What counts as shown together: the impressions of one request, or of one user within windows of time: `"1d"`."""
+
+    @model_validator(mode="after")
+    def _unfamiliar_removes_the_history(self) -> "EvaluateConfig":
+        if self.unfamiliar and self.remove_history is False:
+            raise ValueError(
+                "'unfamiliar' removes what the user met from the ranking; leave out remove_history = false"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pairs_have_a_utility(self) -> "EvaluateConfig":
@@ -104,12 +115,12 @@ def _evaluate(
     V, split = int(facts["num_dense_items"]), facts["split"]
     by_time, rolls = split["kind"] == "global_time", config.history == "rolling"
     draft.schema, samples = log.schema.digest(), config.bootstrap_samples
-    cases = find_cases(log, part, TEST, view, history=config.history, events=config.events)
-    if not len(cases):
-        raise BadConfig(f"the test part holds no event of the view {view!r}; choose another, or a longer test")
-    removed = (not by_time) if config.remove_history is None else config.remove_history
+    only, cases = config.unfamiliar, _cases(config, log, part)
+    removed = only or ((not by_time) if config.remove_history is None else config.remove_history)
     histories = Histories(log, view)
-    treatments = (removed, not removed) if histories.repeat_in(part == TEST) else (removed,)
+    met = Histories(log, ALL) if only else histories
+    both = not only and histories.repeat_in(part == TEST)
+    treatments = (removed, not removed) if both else (removed,)
     trained = np.bincount(histories.events.item[part[histories.rows] == TRAIN], minlength=V)
 
     known, items = People.load(artifact.folder).features.columns, Catalogue.load(artifact.folder).items
@@ -123,7 +134,7 @@ def _evaluate(
     for name, (scores, length) in subjects.items():
         scores = next_item.listen(name, scores, costs.get(name, {}).get("temperature"))
         start, k = time.perf_counter(), max(*config.k, NUM_SHOWN)
-        rankings = rank_cases(scores, cases, histories, V, k=k, remove_history=treatments, max_length=length)
+        rankings = rank_cases(scores, cases, met, V, k=k, remove_history=treatments, max_length=length)
         costs.setdefault(name, {})["rank_seconds"] = time.perf_counter() - start
         for ranking, is_removed in zip(rankings, treatments, strict=True):
             head = {"model": name, "history_removed": is_removed}
@@ -133,7 +144,7 @@ def _evaluate(
     evaluated = Evaluated(histories, part, cases, trained, primary, kinds, names, config.k[0], samples)
     shown = Shown(artifact, log, part, items, known, simulation)
     feedback, compared_by = shown.figures(loaded, config.utility, config.window_ms, samples)
-    decided = Protocol(view, rolls, config.events, removed, samples, split)
+    decided = Protocol(view, rolls, config.events, removed, samples, split, only)
     report = Report(
         title=title,
         primary_history_removed=removed,
@@ -151,6 +162,15 @@ def _evaluate(
     )
     write_figures(draft.folder, report)
     write_report(draft.folder, report)
+
+
+def _cases(config: EvaluateConfig, log: EventLog, part: NDArray[np.int8]) -> Cases:
+    view, only = config.view or ALL, config.unfamiliar
+    cases = find_cases(log, part, TEST, view, history=config.history, events=config.events, unfamiliar=only)
+    if not len(cases):
+        which = f"event of the view {view!r}" + (" with an item that its user had not met" if only else "")
+        raise BadConfig(f"the test part holds no {which}; choose another, or a longer test")
+    return cases
 
 
 def check(config: EvaluateConfig, log: EventLog) -> None:
