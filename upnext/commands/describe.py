@@ -158,8 +158,9 @@ def _validation_of(
     few = min(_VALIDATION_CASES, config.validation_cases)
     validate = validation_metric(objective.model, log, part, few, people.features.columns, by_user)
     objective.model.eval()
-    start = time.perf_counter()
     with torch.inference_mode():
+        validate()  # to warm up
+        start = time.perf_counter()
         validate()
     return (time.perf_counter() - start) * config.validation_cases / few
 
