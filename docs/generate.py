@@ -112,7 +112,9 @@ def _section(table: str, model: type[Config], level: int, suffix: str = "") -> l
         below = level + 1 if table else level
         if len(models := _models(field.annotation)) > 1:
             kinds = {get_args(one.model_fields["kind"].annotation)[0]: one for one in models}
-            value = f"a {_link('table', path)}, by `kind`"
+            is_named = get_origin(_plain(field.annotation)) is dict
+            path = f"{path}.NAME" if is_named else path
+            value = f"{_link('tables', path) if is_named else 'a ' + _link('table', path)}, by `kind`"
             inner += [f"{'#' * below} `[{path}]`", "", "Choose one by its `kind`:", ""]
             inner += [f"* {_link(f'`{kind}`', _kind_heading(path, kind))}" for kind in kinds] + [""]
             for kind, one in kinds.items():
@@ -157,6 +159,9 @@ def _attribute_docstrings(model: type[Config]) -> dict[str, str]:
     tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(model)))
     body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
     found = {}
+    for parent in model.__bases__:
+        if issubclass(parent, Config) and parent is not Config:
+            found |= _attribute_docstrings(parent)
     for statement, following in pairwise(body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             value = following.value if isinstance(following, ast.Expr) else None
@@ -183,8 +188,8 @@ def _models(annotation: Any) -> list[type[Config]]:
     found: list[type[Config]] = []
     for part in _parts(annotation):
         inside = get_args(part)[-1] if get_origin(part) in (dict, list) else part
-        if isinstance(inside, type) and issubclass(inside, Config):
-            found.append(inside)
+        inside = get_args(inside)[0] if hasattr(inside, "__metadata__") else inside
+        found += [one for one in _parts(inside) if isinstance(one, type) and issubclass(one, Config)]
     return found
 
 

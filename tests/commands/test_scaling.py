@@ -120,7 +120,7 @@ def test_sasrec_has_a_size_too(run: Path, tmp_path: Path) -> None:
         (("--lengths", "eight"), "'eight' is no number of events"),
         (("--lengths", "2000000"), "less than or equal to 1000000"),
         (("--model", "bert"), "--model bert: [pretrain] has ['argus', 'popular', 'sasrec']"),
-        (("--model", "popular"), "a popular model is counted and has no size; choose one of ['sasrec', 'argus']"),
+        (("--model", "popular"), "a popular model has no size that is scaled; choose one of ['sasrec', 'argus']"),
         (("--at-size", "7x7"), "--at-size and --at-length choose among --sizes"),
         (("--at-length", "5"), "--at-size and --at-length choose among --sizes"),
     ],

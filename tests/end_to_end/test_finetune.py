@@ -155,3 +155,82 @@ def test_bad_settings_are_explained(project, setting, words):
     done = upnext("run", project, "--until", "finetune", "--set", setting)
     assert done.returncode == 2, done.stderr
     assert words in " ".join(done.stderr.split())
+
+
+RETRIEVAL = """
+[finetune.finder]
+kind = "retrieval"
+from = "argus"
+width = 8
+lag = "12h"
+dropout = 0.0
+[finetune.finder.positives]
+view = "watched"
+among_next = 2
+hard_negatives = 0.5
+[finetune.finder.loss]
+kind = "sampled"
+num_drawn = 20
+temperature = "learned"
+[finetune.finder.training]
+epochs = 24
+patience = 24
+tokens_per_batch = 100
+learning_rate = 0.01
+
+[pretrain.scratch.model]
+kind = "two_towers"
+width = 8
+lag = "12h"
+encoder = {{ width = 16, layers = 1, max_length = 20, embeddings = {{ kind = "hashed", rows = 64 }} }}
+[pretrain.scratch.positives]
+view = "watched"
+[pretrain.scratch.training]
+epochs = 24
+patience = 24
+tokens_per_batch = 100
+learning_rate = 0.01
+
+[pretrain.popular.model]
+kind = "popular"
+view = "watched"
+"""
+
+
+def test_towers_that_find_what_is_chosen_later(project):
+    text = PROJECT.replace('retriever = "towers"', 'retriever = "finder"')
+    project.write_text((text + RETRIEVAL).format(folder=project.parent))
+    output = succeed("run", project, "--until", "publish")
+    assert "finetune finder" in output
+    workspace = Workspace(project.parent / "work")
+    for name, terms in (("finder", {"future_items_loss", "hard_negatives_loss"}), ("scratch", {"future_items_loss"})):
+        model = workspace.current(f"model-{name}", "model")
+        history = [json.loads(line) for line in (model.folder / "history.jsonl").read_text().splitlines()]
+        assert terms <= history[0].keys()
+        assert history[-1]["future_items_loss"] < history[0]["future_items_loss"]
+        assert "temperature" in model.manifest["metrics"]
+    metrics = json.loads((workspace.current("report", "report").folder / "metrics.json").read_text())
+    ndcg = {row["model"]: row for row in metrics if row["metric"] == "ndcg" and not row["history_removed"]}
+    for name in ("finder", "scratch"):
+        assert ndcg[name]["value"] > 1.2 * ndcg["popular"]["value"]
+    for user in (3, 4):  # half of the items are out of the question
+        answer = json.loads(succeed("recommend", project.parent / "work", "-u", user, "--json"))
+        top = [one["item_id"] for one in answer["rows"][0]["items"]][:6]
+        assert sum("abcdefghijkl".index(item) % 2 == user % 2 for item in top) >= 5
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ('finetune.finder.positives.view="x"', "no view 'x'"),
+        ("finetune.finder.utility={ like = 1.0 }", "unknown key 'finetune.finder"),
+        ("finetune.finder.lag=100d", "nothing to train on"),
+        ('pretrain.argus.positives.view="watched"', "'positives' has no effect on a argus model"),
+        ("pretrain.scratch.tasks.next_item=1", "'tasks' has no effect: a two_towers model has one"),
+    ],
+)
+def test_bad_settings_of_retrieval_are_explained(project, setting, words):
+    project.write_text((PROJECT + RETRIEVAL).format(folder=project.parent))
+    done = upnext("run", project, "--until", "finetune", "--set", setting)
+    assert done.returncode == 2, done.stderr
+    assert words in " ".join(done.stderr.split())

@@ -21,6 +21,7 @@ from upnext.features.people import People
 from upnext.fitting.pretraining import AnyObjective, Plan, PretrainConfig, plan
 from upnext.models.argus import ARGUS, ARGUSConfig
 from upnext.models.sasrec import SASRecConfig
+from upnext.models.two_towers import TwoTowersConfig
 from upnext.objectives.cost import Flops, StepShape, flops_of, parameters_of
 from upnext.training.chunks import Chunks
 from upnext.training.devices import choose_device
@@ -55,7 +56,9 @@ def describe(project: Project, console: Console, *, as_json: bool, limit_s: floa
     for name, facts in found.items():
         console.print(f"[bold]{name}[/bold]  {facts['kind']}")
         if facts["parameters"] is None:
-            console.print("  counted, not trained: no parameters, and seconds at most")
+            is_counted = not isinstance(project.pretrain[name].model, TwoTowersConfig)
+            counted = "counted, not trained: no parameters, and seconds at most"
+            console.print(f"  {counted if is_counted else 'two towers are not described'}")
         else:
             console.print(_table(facts))
 

@@ -85,6 +85,12 @@ class Project(Config):
         """The names of all models."""
         return [*self.pretrain, *self.finetune, *self.rank]
 
+    def encoder_of(self, towers: FinetuneConfig) -> ARGUSConfig:
+        """The shape of the model that two towers begin with."""
+        encoder = self.pretrain[towers.start].model
+        assert isinstance(encoder, ARGUSConfig)  # a project without is refused
+        return encoder
+
     def opened(self) -> Workspace:
         """The workspace on disk."""
         return Workspace(self.workspace)

@@ -17,7 +17,6 @@ from upnext.base.errors import BadConfig
 from upnext.commands import simulate
 from upnext.commands.project import Project
 from upnext.events.log import EventLog
-from upnext.models.argus import ARGUSConfig
 from upnext.pipeline import evaluate, finetune, prepare, pretrain, publish, rank, serve
 
 __all__ = ["STAGES", "run_stages"]
@@ -58,7 +57,7 @@ def _check_views(project: Project, log: EventLog) -> None:
         log.in_view(settings.model.view)
     evaluate.check(project.evaluate, log)
     for towers in project.finetune.values():
-        finetune.check(towers, log)
+        finetune.check(towers, project.encoder_of(towers), log)
     for name, ranker in project.rank.items():
         rank.check(ranker, name, log)
     if project.publish is not None:
@@ -84,8 +83,7 @@ def _steps(project: Project, console: Console, resume: bool) -> Iterator[_Step]:
         make = partial(pretrain.run, settings, workspace, name, resume=resume, tell=tell)
         yield _Step("pretrain", f"pretrain {name}", make)
     for name, towers in project.finetune.items():
-        tell, encoder = partial(_tell, console, f"finetune {name}"), project.pretrain[towers.start].model
-        assert isinstance(encoder, ARGUSConfig)  # a project without is refused
+        tell, encoder = partial(_tell, console, f"finetune {name}"), project.encoder_of(towers)
         make = partial(finetune.run, towers, encoder, workspace, name, resume=resume, tell=tell)
         yield _Step("finetune", f"finetune {name}", make)
     for name, ranker in project.rank.items():

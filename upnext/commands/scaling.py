@@ -114,7 +114,7 @@ def _model_of(project: Project, name: str | None) -> tuple[str, PretrainConfig]:
         raise BadConfig(f"--model {name}: [pretrain] has {sorted(project.pretrain)}")
     if name not in trained:
         kind = project.pretrain[name].model.kind
-        raise BadConfig(f"--model {name}: a {kind} model is counted and has no size; choose one of {trained}")
+        raise BadConfig(f"--model {name}: a {kind} model has no size that is scaled; choose one of {trained}")
     return name, project.pretrain[name]
 
 

@@ -25,7 +25,10 @@ Validate = Callable[[], dict[str, float]]
 class TrainedRetriever(Retriever, Protocol):
     """A retriever that knows which items have a training event."""
 
-    trained: Tensor
+    @property
+    def trained(self) -> Tensor:
+        """(V,) bool."""
+        ...
 
 
 def validation_metric(
@@ -35,23 +38,26 @@ def validation_metric(
     num_cases: int,
     user_features: Mapping[str, Column],
     removes_history: bool,
+    view: str | None = None,
 ) -> Validate:
-    """NDCG@10 of the model as it then is, on up to `num_cases` cases of its view, drawn once.
+    """NDCG@10 of the model as it then is, on up to `num_cases` cases, drawn once.
 
-    Raises:   BadConfig: the validation part holds no event of the model's view.
+    Args:     view: the events to predict; unset, the model's.
+    Raises:   BadConfig: the validation part holds no event of the view.
     """
-    cases = find_cases(log, part, VALIDATION, model.view)
+    view = view or model.view
+    cases = find_cases(log, part, VALIDATION, view)
     chosen = np.random.default_rng(0).permutation(len(cases))[:num_cases]
     cases = cases.take(np.sort(chosen))
     if not len(cases):
         what = "check prepare.split.view" if removes_history else "make prepare.split.validation longer"
-        raise BadConfig(f"the validation part holds no event of the view {model.view!r}; {what}")
+        raise BadConfig(f"the validation part holds no event of the view {view!r}; {what}")
     num_items = len(model.trained)
     rank = partial(
         rank_cases,
         retriever_scores(model, log, cases, num_items, model.trained.device, user_features),
         cases,
-        Histories(log, model.view),
+        Histories(log, view),
         num_items,
         k=10,
         remove_history=(removes_history,),

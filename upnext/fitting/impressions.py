@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from upnext.base.batches import Events
 from upnext.events.impressions import ImpressionChunks, Impressions, cut_chunks, known_until, pairs_within
 from upnext.events.log import EventLog
+from upnext.objectives.future_items import FutureBatch
 from upnext.objectives.pairwise import ImpressionBatch
 
-__all__ = ["ChunkLimits", "ImpressionData"]
+__all__ = ["ChunkLimits", "FutureData", "ImpressionData"]
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,15 @@ class ImpressionData:
         rows = np.minimum(np.maximum(tokens_per_batch // length, 1), np.cumsum(count))
         return int(rows.max(initial=0) * self.num_impressions.max(initial=0))
 
+    def impressions_of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The impressions that some chunks answer for, chunk by chunk: their rows of a batch, and their places."""
+        counts = self.num_impressions[rows]
+        row = np.repeat(np.arange(len(rows)), counts)
+        return row, self.chunks.first[rows][row] + np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
+
     def batch(self, rows: NDArray[np.int64]) -> ImpressionBatch:
         """Gather chunks with their impressions, and the pairs of them that are to be ordered."""
-        chunks, counts = self.chunks, self.num_impressions[rows]
-        row = np.repeat(np.arange(len(rows)), counts)
-        place = chunks.first[rows][row] + np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
+        chunks, (row, place) = self.chunks, self.impressions_of(rows)
         impression = chunks.impression[place]
         pairs = pairs_within(self.group[impression], self.value[impression])
         return ImpressionBatch(
@@ -97,3 +102,39 @@ class ImpressionData:
             worse=torch.from_numpy(pairs.worse),
             weight=torch.from_numpy(pairs.weight.astype(np.float32)),
         )
+
+
+@dataclass(frozen=True)
+class FutureData:
+    """`TrainingData` for retrieval: of the impressions those of value 1 were chosen, those of value 0 shown beside."""
+
+    shown: ImpressionData
+    rank: NDArray[np.int64]
+    """(I,) the number of each chosen impression among all that were chosen."""
+    items: NDArray[np.int64]
+    """(M,) the items that were chosen, user by user in the order of time."""
+    last: NDArray[np.int64]
+    """(M,) the number of the last one of the same user."""
+    among_next: int
+
+    @classmethod
+    def of(cls, shown: ImpressionData, user: NDArray[np.int64], among_next: int) -> "FutureData":
+        """Number what was chosen; `user` (I,) of the impressions."""
+        is_chosen = shown.value == 1
+        owner = user[is_chosen]
+        last = np.searchsorted(owner, owner, side="right") - 1
+        return cls(shown, np.cumsum(is_chosen) - 1, shown.item[is_chosen], last, among_next)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(R,) events per chunk."""
+        return self.shown.lengths
+
+    def batch(self, rows: NDArray[np.int64]) -> FutureBatch:
+        """Gather chunks, and draw for each chosen impression one of the user's next chosen items, its own included."""
+        impression = self.shown.chunks.impression[self.shown.impressions_of(rows)[1]]
+        chosen = np.flatnonzero(self.shown.value[impression] == 1)
+        own = self.rank[impression[chosen]]
+        step = torch.randint(self.among_next, (len(own),)).numpy()
+        item = self.items[np.minimum(own + step, self.last[own])]
+        return FutureBatch(self.shown.batch(rows), torch.from_numpy(chosen), torch.from_numpy(item))

@@ -22,7 +22,9 @@ from upnext.features.catalogue import Catalogue
 from upnext.models.argus import ARGUS, ARGUSConfig
 from upnext.models.build import ModelConfig, read_inputs
 from upnext.models.sasrec import SASRec, SASRecConfig
+from upnext.models.two_towers import TwoTowersConfig
 from upnext.objectives.argus import ARGUSObjective, TaskConfig
+from upnext.objectives.future_items import PositivesConfig
 from upnext.objectives.next_item import NextItemPrediction
 from upnext.objectives.softmax import FullSoftmaxConfig, LossConfig, SampledSoftmaxConfig, make_softmax
 from upnext.sampling.frequency import count_items
@@ -46,6 +48,8 @@ class PretrainConfig(Config):
     """What its predictions are trained with; refused for models that are counted."""
     tasks: TaskConfig = TaskConfig()
     """What an ARGUS learns; refused for other models."""
+    positives: PositivesConfig = PositivesConfig()
+    """What two towers learn to find; refused for other models."""
     validation_cases: Annotated[int, Field(ge=1)] = 2000
     """How many validation cases the early stopping looks at, drawn once."""
 
@@ -60,7 +64,9 @@ class PretrainConfig(Config):
     def _counting_models_are_not_trained(self) -> "PretrainConfig":
         if "tasks" in self.model_fields_set and not isinstance(self.model, ARGUSConfig):
             raise ValueError(f"'tasks' has no effect: a {self.model.kind} model has one; remove it")
-        if not isinstance(self.model, SASRecConfig | ARGUSConfig):
+        if "positives" in self.model_fields_set and not isinstance(self.model, TwoTowersConfig):
+            raise ValueError(f"'positives' has no effect on a {self.model.kind} model; remove it")
+        if not isinstance(self.model, SASRecConfig | ARGUSConfig | TwoTowersConfig):
             for name in self.model_fields_set & {"training", "loss", "validation_cases"}:
                 raise ValueError(
                     f"{name!r} has no effect: a {self.model.kind} model is counted, not trained; remove it"

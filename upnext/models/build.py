@@ -23,13 +23,15 @@ from upnext.nn.encoders import Inputs
 
 __all__ = ["AnyModel", "ModelConfig", "load_any", "load_model", "read_inputs", "save_model"]
 
-ModelConfig = Annotated[SASRecConfig | ARGUSConfig | PopularConfig | RecentlyPopularConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[
+    SASRecConfig | ARGUSConfig | TwoTowersConfig | PopularConfig | RecentlyPopularConfig, Field(discriminator="kind")
+]
 
 AnyModel = SASRec | ARGUS | TwoTowers | Popular | RecentlyPopular
 
 
 class _Checkpoint(Config):
-    model: Annotated[ModelConfig | TwoTowersConfig, Field(discriminator="kind")]
+    model: ModelConfig
     inputs: Inputs | None = None
     """What the log offered, for a model that reads more than ids."""
 

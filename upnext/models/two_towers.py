@@ -34,6 +34,11 @@ class TwoTowersConfig(Config):
     lag: Annotated[Duration, Field(ge=0)] = 86_400_000
     """How old user vectors are when they are used: they know events strictly before the request's time - lag."""
 
+    @property
+    def view(self) -> str:
+        """The events that it reads."""
+        return self.encoder.view
+
 
 class TwoTowers(nn.Module):
     """User and item vectors from ARGUS, each through a linear map.

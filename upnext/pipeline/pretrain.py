@@ -1,8 +1,6 @@
 """Pretrain: event log -> model. Neural models are trained; counting models are counted."""
 
-import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -10,17 +8,20 @@ from numpy.typing import NDArray
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.errors import BadConfig
-from upnext.evaluation.validation import Validate, validation_metric
+from upnext.evaluation.validation import validation_metric
 from upnext.events.log import EventLog
 from upnext.features.people import People
-from upnext.fitting.pretraining import AnyObjective, PretrainConfig, plan, training_events
+from upnext.fitting.finetuning import Given, plan_retrieval
+from upnext.fitting.impressions import ChunkLimits
+from upnext.fitting.pretraining import PretrainConfig, plan, training_events
+from upnext.fitting.trained import train_into
 from upnext.models.argus import ARGUSConfig
 from upnext.models.build import AnyModel, save_model
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
 from upnext.models.sasrec import SASRecConfig
-from upnext.training.chunks import Chunks
+from upnext.models.two_towers import TwoTowers, TwoTowersConfig
 from upnext.training.devices import choose_device
-from upnext.training.loop import HISTORY, Start, train
+from upnext.training.loop import Start
 from upnext.training.memory import check_memory
 
 __all__ = ["PretrainConfig", "run"]
@@ -42,16 +43,8 @@ def run(
 
     def write(draft: Draft) -> None:
         log, part = EventLog.open(parent.folder / "log"), np.load(parent.folder / "split.npy")
-
-        def train_it(objective: AnyObjective, data: Chunks, validate: Validate) -> None:
-            folder = draft.keep()
-            start = Start(label=name, recipe=folder.name, resume=resume, tell=tell)
-            result = train(objective, objective, data, validate, config.training, folder, start)
-            shutil.copyfile(folder / HISTORY, draft.folder / HISTORY)
-            draft.metrics |= asdict(result) | {"parameters": sum(p.numel() for p in objective.model.parameters())}
-            draft.metrics["temperature"] = objective.softmax.temperature.value
-
-        save_model(_fit(config, parent, log, part, name, train_it), draft.folder)
+        start = Start(label=name, resume=resume, tell=tell)
+        save_model(_fit(config, parent, log, part, draft, start), draft.folder)
         draft.schema = log.schema.digest()
 
     recipe = config.model_dump(mode="json", exclude={"training": {"checkpoint_every"}})  # it changes no result
@@ -59,26 +52,43 @@ def run(
 
 
 def _fit(
-    config: PretrainConfig, parent: Artifact, log: EventLog, part: NDArray[np.int8], name: str, train_it: "TrainIt"
+    config: PretrainConfig, parent: Artifact, log: EventLog, part: NDArray[np.int8], draft: Draft, start: Start
 ) -> AnyModel:
-    num_items = int(parent.manifest["metrics"]["num_dense_items"])
+    facts = parent.manifest["metrics"]
+    num_items, by_user = int(facts["num_dense_items"]), facts["split"]["kind"] != "global_time"
     match config.model:
         case PopularConfig():
             return Popular.fit(config.model, training_events(config, log, part)[1].item, num_items)
         case RecentlyPopularConfig():
             if not log.schema.has_times:
-                raise BadConfig(f"pretrain.{name}: recently_popular needs times; this log has only an order: remove it")
+                raise BadConfig(
+                    f"pretrain.{start.label}: recently_popular needs times; this log has only an order: remove it"
+                )
             _, events = training_events(config, log, part)
             return RecentlyPopular(config.model, events.item, events.time_ms, np.zeros(num_items, np.int64))
         case SASRecConfig() | ARGUSConfig():
             planned, device = plan(config, parent, log, part), choose_device(config.training.device)
-            check_memory(planned.need, device, name)
+            check_memory(planned.need, device, start.label)
             torch.manual_seed(config.training.seed)
             objective = planned.make(device)
-            people, by_user = People.load(parent.folder), parent.manifest["metrics"]["split"]["kind"] != "global_time"
-            settings = config.validation_cases, people.features.columns, by_user
-            train_it(objective, planned.chunks, validation_metric(objective.model, log, part, *settings))
+            settings = config.validation_cases, People.load(parent.folder).features.columns, by_user
+            validate = validation_metric(objective.model, log, part, *settings)
+            train_into(draft, objective, planned.chunks, validate, config.training, start)
             return objective.model
+        case TwoTowersConfig():
+            given = Given(parent.folder, log, part, People.load(parent.folder).features.columns, by_user)
+            return _fit_towers(config, config.model, given, draft, start)
 
 
-TrainIt = Callable[[AnyObjective, Chunks, Validate], None]
+def _fit_towers(config: PretrainConfig, shape: TwoTowersConfig, given: Given, draft: Draft, start: Start) -> TwoTowers:
+    limits = ChunkLimits(shape.encoder.max_length, shortest=1, most_impressions=512)
+    wanted, training, cases = config.positives, config.training, config.validation_cases
+    planned = plan_retrieval(shape, limits, wanted, config.loss, training, cases, given)
+    device = choose_device(training.device)
+    draft.metrics |= planned.counts
+    start.tell(planned.said)
+    check_memory(planned.need, device, start.label)
+    torch.manual_seed(training.seed)
+    objective = planned.make(device)
+    train_into(draft, objective, planned.data, planned.validation(objective.model), training, start)
+    return objective.model
