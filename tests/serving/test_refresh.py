@@ -28,6 +28,11 @@ from upnext.base.errors import BadConfig
 from upnext.base.ids import ExternalId
 from upnext.base.locks import hold
 from upnext.commands.project import load_project
+from upnext.evaluation.feedback import predict_feedback
+from upnext.events.log import EventLog
+from upnext.features.catalogue import Catalogue
+from upnext.features.vocabulary import Vocabulary
+from upnext.models.build import load_model
 from upnext.models.two_towers import TwoTowers
 from upnext.pipeline import publish
 from upnext.serving import states
@@ -310,6 +315,32 @@ def test_towers_only_order_and_may_retrieve_for_a_ranker(towers: Published, tmp_
     np.testing.assert_allclose(shown.rows[0].scores, expected, rtol=1e-4, atol=1e-5)
     assert shown.rows[0].reason.startswith("Chosen by towers from ")
     release.histories.close()
+
+
+def test_scores_of_a_table_keep_the_lag_as_evaluation_does(towers: Published, tmp_path: Path) -> None:
+    artifact = Workspace(towers.workspace).current("log", "log")
+    log = EventLog.open(artifact.folder / "log")
+    rows = np.random.default_rng(1).permutation(len(log.rows.user))[:300]
+    users, items = (Vocabulary.load(artifact.folder / f"{name}.vocabulary.arrow") for name in ("users", "items"))
+    asked = {
+        "user_id": users.externals(log.rows.user[rows]),
+        "item_id": items.externals(log.rows.item[rows]),
+        "time_ms": pa.array(log.rows.time_ms[rows]),
+    }
+    pq.write_table(pa.table(asked), tmp_path / "t.parquet")
+    succeed("score", towers.workspace, tmp_path / "t.parquet", "--out", tmp_path / "s.parquet")
+    model = load_model(
+        Workspace(towers.workspace).current("model-towers", "model").folder, Catalogue.load(artifact.folder).items
+    )
+    assert isinstance(model, TwoTowers)
+    expected = predict_feedback(model, log, rows)["score"]
+    found = pq.read_table(tmp_path / "s.parquet")["towers.score"].to_numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    # Without the lag it would be something else.
+    prompt = TwoTowers.from_tensors(
+        model.config.model_copy(update={"lag": 0}), model.inputs, model.argus.items, model.state_dict()
+    )
+    assert np.abs(predict_feedback(prompt, log, rows)["score"] - expected).max() > 0.01
 
 
 def test_scores_of_towers(towers: Published, tmp_path: Path) -> None:

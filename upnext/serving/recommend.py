@@ -1,7 +1,7 @@
 """Recommend: histories and requests -> pages of rows. The server, the command line and tests all call this.
 
-1. read what each user did         2. encode it              3. decide what may be shown to whom
-4. retrieve per row                5. rank each row, where a release has a ranker
+1. read what each user did         2. decide what may be shown to whom
+3. encode it, or read its state    4. retrieve per row       5. rank each row, where a release has a ranker
 6. arrange: rows in order, no item twice
 
 Batch-first: one request is a batch of one. Shape letters: B queries, V catalogue, k answers.
