@@ -18,6 +18,7 @@ from upnext.base.configuration import parse_config
 from upnext.base.errors import BadConfig
 from upnext.base.ids import item_hash
 from upnext.base.protocols import Link, Ranker
+from upnext.models import argus
 from upnext.models.argus import ARGUS, ARGUSConfig
 from upnext.nn.encoders import Inputs
 
@@ -234,7 +235,7 @@ def test_padding_and_neighbours_change_nothing(model):
         torch.testing.assert_close(together[number], torch.cat([part[number] for part in parts]), atol=1e-5, rtol=1e-4)
 
 
-def test_candidates_do_not_see_each_other(model):
+def test_candidates_do_not_see_each_other(model, monkeypatch):
     history = batch_of(events(5, [0, 1, 2, 3]), events(6, [0, 1]))
     surface = Column(torch.tensor([1, 2]), torch.tensor([True, True]))
     hour = Column(torch.tensor([3.0, 0.0]), torch.tensor([True, False]))
@@ -252,8 +253,11 @@ def test_candidates_do_not_see_each_other(model):
             alone = model.predict(state, ask, one)
             for name in model.components:
                 torch.testing.assert_close(alone[name][:, 0], scores[name][:, column], atol=1e-5, rtol=1e-4)
+        monkeypatch.setattr(argus, "_CANDIDATES", 3)
+        in_parts = model.predict(state, ask, everyone)
     for name in model.components:
         torch.testing.assert_close(permuted[name], scores[name][:, order], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(in_parts[name], scores[name], atol=1e-5, rtol=1e-4)
 
 
 def test_an_item_outside_the_vocabulary_has_a_vector_and_a_prediction(model):

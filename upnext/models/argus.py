@@ -32,6 +32,8 @@ SIZES = {"mini": (4, 256), "small": (6, 512), "medium": (10, 1024), "large": (20
 """Layers and width of the source's models."""
 
 _CONTEXT, _ITEM = 0, 1  # the third kind of token, feedback, is never asked about
+_CANDIDATES = 256
+"""So many are put after a history together, in the full form."""
 
 
 class ARGUSConfig(Config):
@@ -265,7 +267,9 @@ class ARGUS(nn.Module):
         if self.config.form == "simplified":
             prior = state.tensors["hidden"][:, None]
         else:
-            prior = self._ask(state, context, item)[:, 1:]
+            # In parts: candidates do not see each other, and the mask that says so grows with their square.
+            parts = item.split(_CANDIDATES, dim=1)
+            prior = torch.cat([self._ask(state, context, part)[:, 1:] for part in parts], dim=1)
         logits = self.feedback(prior, context[:, None], item)
         return {name: logits[..., number] for number, name in enumerate(self.inputs.feedback)}
 
