@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.end_to_end.test_resume import FILES, kill_at, train_alone
 from tests.end_to_end.test_tiny_project import succeed, upnext
 from upnext.base.artifacts import Workspace
 
@@ -132,6 +134,20 @@ def test_up_to_date_towers_are_found(project):
     assert "impressions in" not in succeed("finetune", project)
     succeed("finetune", project, "--set", "finetune.towers.lag=0s")
     assert Workspace(project.parent / "work").current("model-towers", "model").name != before
+
+
+def test_a_killed_fine_tuning_goes_on_bit_for_bit(project):
+    work = Workspace(project.parent / "work")
+    succeed("run", project, "--until", "pretrain")
+    changes = ("--set", "finetune.towers.dropout=0.2", "--set", "finetune.towers.training.checkpoint_every=3")
+    train_alone(project, *changes, stage="finetune")
+    first = work.current("model-towers", "model")
+    expected = {name: (first.folder / name).read_bytes() for name in FILES}
+    shutil.rmtree(first.folder)
+    reached = kill_at(project, 20, *changes, stage="finetune")
+    assert f"goes on at step {reached}" in train_alone(project, "--resume", *changes, stage="finetune")
+    again = work.current("model-towers", "model")
+    assert {name: (again.folder / name).read_bytes() for name in FILES} == expected
 
 
 @pytest.mark.parametrize(

@@ -46,10 +46,10 @@ def step_on_disk(work: Path) -> int:
     return 0
 
 
-def kill_at(project: Path, step: int, *arguments: str) -> int:
+def kill_at(project: Path, step: int, *arguments: str, stage: str = "pretrain") -> int:
     """Start a training, kill it when its checkpoint reaches a step; returns the step that is then on disk."""
     work = project.parent / "work"
-    command = [sys.executable, "-c", "from upnext.cli import main; main()", "pretrain", str(project), *arguments]
+    command = [sys.executable, "-c", "from upnext.cli import main; main()", stage, str(project), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as child:
         while step_on_disk(work) < step:
@@ -60,8 +60,8 @@ def kill_at(project: Path, step: int, *arguments: str) -> int:
     return step_on_disk(work)
 
 
-def train_alone(project: Path, *arguments: str) -> str:
-    command = [sys.executable, "-c", "from upnext.cli import main; main()", "pretrain", str(project), *arguments]
+def train_alone(project: Path, *arguments: str, stage: str = "pretrain") -> str:
+    command = [sys.executable, "-c", "from upnext.cli import main; main()", stage, str(project), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.events.logs import BIG, EVENTS, NUM_ITEMS, Event, log_of
+from tests.events.logs import BIG, EVENTS, NUM_ITEMS, Event, log_of, schema
 from upnext.base.batches import ItemTable
 from upnext.base.configuration import parse_config
+from upnext.base.errors import BadConfig
 from upnext.base.ids import item_hash
 from upnext.evaluation.cases import find_cases
 from upnext.evaluation.feedback import predict_feedback
@@ -18,10 +19,12 @@ from upnext.evaluation.ranking import retriever_scores
 from upnext.events.impressions import Impressions
 from upnext.events.log import EventLog
 from upnext.events.split import TEST
+from upnext.fitting.finetuning import PairwiseConfig
 from upnext.fitting.impressions import ChunkLimits, ImpressionData
 from upnext.models.two_towers import TwoTowers, TwoTowersConfig
 from upnext.nn.encoders import Inputs
 from upnext.objectives.pairwise import PairwiseRanking
+from upnext.pipeline.finetune import check
 from upnext.serving.pasts import Pasts
 from upnext.serving.retrieve import encode, readable
 
@@ -120,3 +123,12 @@ def test_training_scores_are_those_of_evaluation(events, lag_ms, form, shortest,
     pieces = np.split(data.chunks.impression, data.chunks.first[1:-1])
     evaluated = predict_feedback(model, log, np.concatenate(pieces[::-1]))["score"]
     np.testing.assert_allclose(scores, evaluated, atol=1e-5)
+
+
+def test_a_lag_on_a_log_without_times_is_refused():
+    log = log_of([Event(2, 3), Event(2, 4)], schema(has_times=False))
+    given = {"from": "argus", "utility": {"played": 1.0}, "kind": "pairwise"}
+    encoder = MODELS["simplified"].config.encoder
+    with pytest.raises(BadConfig, match='a lag needs times, and this log has only an order; set lag = "0s"'):
+        check(parse_config(PairwiseConfig, given, "test"), encoder, log)
+    check(parse_config(PairwiseConfig, given | {"lag": "0s"}, "test"), encoder, log)
