@@ -268,7 +268,7 @@ class ARGUS(nn.Module):
             prior = state.tensors["hidden"][:, None]
         else:
             # In parts: candidates do not see each other, and the mask that says so grows with their square.
-            parts = item.split(_CANDIDATES, dim=1)
+            parts = torch.split(item, _CANDIDATES, dim=1)
             prior = torch.cat([self._ask(state, context, part)[:, 1:] for part in parts], dim=1)
         logits = self.feedback(prior, context[:, None], item)
         return {name: logits[..., number] for number, name in enumerate(self.inputs.feedback)}
