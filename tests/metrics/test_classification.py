@@ -32,6 +32,18 @@ def test_per_user_auc_leaves_out_users_of_one_kind():
     assert len(values) == len(users) == 0
 
 
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([-math.inf, -1.0, 0.0, 2.0]), st.booleans()), max_size=20))
+def test_per_user_auc_equals_a_loop_over_users(rows):
+    users, scores, positive = (
+        np.array([row[place] for row in rows], kind) for place, kind in enumerate((np.int64, float, bool))
+    )
+    expected = {user: auc(scores[users == user], positive[users == user]) for user in np.unique(users)}
+    expected = {user: value for user, value in expected.items() if not math.isnan(value)}
+    values, found = per_user_auc(scores, positive, users)
+    assert found.tolist() == list(expected)
+    assert values.tolist() == pytest.approx(list(expected.values()))
+
+
 def test_normalised_entropy_by_hand():
     p, y = np.array([0.9, 0.1]), np.array([1.0, 0.0])
     assert normalised_entropy(p, y, 0.5) == pytest.approx(-math.log(0.9) / math.log(2))

@@ -65,11 +65,25 @@ def per_user_auc(
 
     Returns:  (U,) values, and the (U,) users they belong to.
     """
-    order = np.argsort(users, kind="stable")
-    found, starts = np.unique(users[order], return_index=True)
-    values = np.array([auc(scores[rows], positive[rows]) for rows in np.split(order, starts[1:])] if len(order) else [])
-    has_both = ~np.isnan(values)
-    return values[has_both], found[has_both]
+    order = np.lexsort((scores, users))
+    user, score, is_positive = users[order], scores[order], positive[order]
+    is_new_user = np.ones(len(order), bool)
+    is_new_user[1:] = user[1:] != user[:-1]
+    is_new_score = is_new_user.copy()
+    is_new_score[1:] |= score[1:] != score[:-1]  # -inf equals -inf, their difference is no number
+    starts = np.flatnonzero(is_new_score)
+    # Ties of one user share the mean of the places that they take.
+    sizes = np.diff(np.append(starts, len(order)))
+    owner = np.cumsum(is_new_user) - 1
+    first_place = np.flatnonzero(is_new_user)[owner]
+    rank = np.repeat(starts + (sizes + 1) / 2, sizes) - first_place
+    num_users = int(is_new_user.sum())
+    num_positive = np.bincount(owner[is_positive], minlength=num_users)
+    num_pairs = num_positive * (np.bincount(owner, minlength=num_users) - num_positive)
+    rank_sums = np.bincount(owner[is_positive], rank[is_positive], minlength=num_users)
+    has_both = num_pairs > 0
+    concordant = (rank_sums - num_positive * (num_positive + 1) / 2)[has_both]
+    return concordant / num_pairs[has_both], user[is_new_user][has_both]
 
 
 def pair_accuracy(
