@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 
 from tests.events.logs import BIG, EVENTS, NUM_ITEMS, Event, log_of, schema
-from upnext.base.batches import Candidates, Column, ItemTable, Request
+from upnext.base.batches import Candidates, Column, FlatColumn, ItemTable, Request
 from upnext.base.configuration import parse_config
 from upnext.base.ids import item_hash
 from upnext.base.protocols import Link, expectation
@@ -129,3 +129,22 @@ def test_an_order_is_measured_by_how_it_tells_binary_feedback():
     rows = evaluate_feedback({"only": only, "both": both}, log, part, 20)
     values = {(row["model"], row["metric"]): row["value"] for row in rows}
     assert values == {("only", "auc"): 2 / 4, ("only", "user_auc"): (1 + 0) / 2}
+
+
+@settings(deadline=None, max_examples=40)
+@given(EVENTS.filter(len))
+def test_asked_as_of_a_moment_nothing_later_counts(events):
+    log = log_of(events)
+    rows = np.arange(len(log))
+    known_at = log.rows.time_ms[log.request_start] // 3 * 3
+    before = predict_feedback(MODELS["all"], log, rows, known_at=known_at)["played"]
+    for row in rows[:: max(1, len(rows) // 3)]:
+        later = log.rows.time_ms >= known_at[row]
+        column = log.rows.columns["feedback.played"]
+        other = FlatColumn(np.where(later, 1 - column.values, column.values), column.observed | later)
+        changed = replace(log.rows, columns=dict(log.rows.columns) | {"feedback.played": other})
+        asked = np.array([row])
+        again = predict_feedback(
+            MODELS["all"], EventLog(log.schema, changed, log.offsets), asked, known_at=known_at[asked]
+        )
+        np.testing.assert_allclose(again["played"][0], before[row], atol=1e-6)

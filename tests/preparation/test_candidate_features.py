@@ -14,6 +14,7 @@ from upnext.base.batches import Column, FlatColumn
 from upnext.base.configuration import parse_config
 from upnext.base.errors import BadConfig
 from upnext.evaluation.feedback import predict_feedback
+from upnext.events.impressions import window_start
 from upnext.events.log import EventLog
 from upnext.features.aggregates import Aggregate, Past, Questions
 from upnext.models.boosted import Boosted, BoostedConfig, Examples
@@ -91,6 +92,16 @@ def test_nothing_from_the_request_on_changes_a_feature(events, seed):
     asked = np.array([row])
     first, second = (predict_feedback(MODEL, one, asked, features(one, asked)) for one in (log, changed))
     assert first["played"] == second["played"]
+
+
+def test_as_of_an_earlier_moment_less_is_counted():
+    log = past_log()
+    rows = np.arange(len(log))
+    start = window_start(log, rows, 20)
+    earlier = candidate_features(AGGREGATES, log, rows, ITEMS, USERS, start)["user.count"].values
+    times, user = log.rows.time_ms, log.rows.user
+    expected = [int(((user == user[row]) & (times < times[row] // 20 * 20)).sum()) for row in rows]
+    assert earlier.tolist() == expected
 
 
 def test_predictions_follow_the_features():

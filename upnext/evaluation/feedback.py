@@ -34,6 +34,7 @@ def predict_feedback(
     rows: NDArray[np.int64],
     features: Mapping[str, FlatColumn] | None = None,
     device: torch.device = _CPU,
+    known_at: NDArray[np.int64] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Predict what came of events, as the server would have when they were shown.
 
@@ -41,13 +42,15 @@ def predict_feedback(
     before the request, or before the model's lag, the last `max_length` events of it.
 
     Args:     rows: (N,) of the log; features: what is known of these events as candidates, (N,) by name.
-              device: where the model is.
+              device: where the model is. known_at: (N,) histories end before these moments too, one for each request.
     Returns:  per component (N,): the expectation, in the order of `rows`.
     """
     in_view, events = log.in_view(model.view)
     number, first = _requests(log, rows)
     user, request_row = log.rows.user[rows[first]], log.request_start[rows[first]]
     ends = known_until(log, in_view, user, log.rows.time_ms[request_row], request_row, lag_of(model))
+    if known_at is not None:
+        ends = np.minimum(ends, known_until(log, in_view, user, known_at[first], request_row, 0))
     begins = np.maximum(np.searchsorted(in_view, log.offsets[user]), ends - model.max_length)
     by_request = np.argsort(number, kind="stable")
     sizes = np.bincount(number, minlength=len(first))
@@ -111,10 +114,12 @@ def foresee(
     part: NDArray[np.int8],
     num_items: int,
     features: Mapping[str, Mapping[str, FlatColumn]],
+    known_at: NDArray[np.int64] | None = None,
 ) -> dict[str, Foreseen]:
     """What each model expects of every test event; after them the mean of all, and of each item.
 
-    Args:     features: by model that reads any, those of the test events as candidates.
+    Args:     features: by model that reads any, those of the test events as candidates; known_at: as for
+              `predict_feedback`.
     """
     trained, rows = part == TRAIN, np.flatnonzero(part == TEST)
     feedback = {name: log.rows.columns[feedback_column(name)] for name in log.schema.feedback}
@@ -125,7 +130,7 @@ def foresee(
         for name, config in (("mean", RatesConfig(prior=None)), ("item rates", RatesConfig()))
     }
     return {
-        name: Foreseen(model.components, predict_feedback(model, log, rows, features.get(name)))
+        name: Foreseen(model.components, predict_feedback(model, log, rows, features.get(name), known_at=known_at))
         for name, model in {**rankers, **baselines}.items()
     }
 

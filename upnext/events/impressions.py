@@ -27,6 +27,7 @@ __all__ = [
     "shown_together",
     "utility",
     "utility_of",
+    "window_start",
 ]
 
 Ints = NDArray[np.int64]
@@ -84,6 +85,12 @@ def shown_together(log: EventLog, rows: Ints, window_ms: int | None) -> Ints:
     window, user = log.rows.time_ms[log.request_start[rows]] // window_ms, log.rows.user[rows]
     is_new = (np.diff(user, prepend=-1) != 0) | (np.diff(window, prepend=-1) != 0)
     return np.cumsum(is_new) - 1
+
+
+def window_start(log: EventLog, rows: Ints, window_ms: int) -> Ints:
+    """When the window of time began in which the request of each impression lies: (I,) milliseconds."""
+    start: Ints = log.rows.time_ms[log.request_start[rows]] // window_ms * window_ms
+    return start
 
 
 def utility_of(log: EventLog, rows: Ints, weights: Mapping[str, float]) -> NDArray[np.float64]:

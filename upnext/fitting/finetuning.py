@@ -105,6 +105,15 @@ class PairwiseConfig(FinetuneCommon):
     """On how many requests (or windows) of the validation part the early stopping computes pair accuracy, drawn
     once."""
 
+    @model_validator(mode="after")
+    def _no_impression_knows_its_rivals(self) -> "PairwiseConfig":
+        if self.window is not None and self.lag < self.window:
+            raise ValueError(
+                f"lag {self.lag} ms is shorter than window {self.window} ms: what came of an earlier impression would"
+                " tell what came of a later one that it is compared with; make the lag as long as the window"
+            )
+        return self
+
 
 class RetrievalConfig(FinetuneCommon):
     """Two towers, fine-tuned to find what the user chooses later."""

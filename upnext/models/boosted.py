@@ -77,8 +77,8 @@ class BoostedConfig(Config):
     utility: dict[str, float] = {}
     """Weights of feedback. Given, it also learns, by LambdaRank, to order candidates by their weighted sum."""
     window: Annotated[Duration, Field(gt=0)] | None = None
-    """Who competes in the ordering: the events of a user within so much time, cut on the clock. Unset: those of a
-    request."""
+    """Who competes in the ordering: a user's events within so much time, cut on the clock, with what was known when it
+    began. Unset: those of a request."""
     training: BoostingConfig = BoostingConfig()
     """How trees are grown."""
 
@@ -114,13 +114,16 @@ class BoostedConfig(Config):
 class Examples:
     """What a ranker learns from: features and feedback by name, (N,) each, and who competes with whom.
 
-    A column of integers is a category. `group` is rising; `utility` is what the ordering is by.
+    A column of integers is a category. `group` is rising; `utility` is what the ordering is by, and `at_start` are the
+    features for it: those that hold when what competes begins to be shown.
     """
 
     features: Mapping[str, FlatColumn]
     feedback: Mapping[str, FlatColumn]
     group: NDArray[np.int64]
     utility: NDArray[np.float64]
+    at_start: Mapping[str, FlatColumn] | None = None
+    """None: the same as `features`."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,8 @@ class Boosted:
             tell(f"{name}: {booster.num_trees()} trees")
         if config.utility:
             gains = _gains(train.utility)
+            if train.at_start is not None:
+                parts = [(part, _matrix(part.at_start or part.features, features)) for part, _ in parts]
             data = [_Part(X, _levels(part.utility, gains), _sizes(part.group)) for part, X in parts]
             booster = _grow("lambdarank", data, features, config.training, {"label_gain": (gains - gains[0]).tolist()})
             outputs.append(_Output(UTILITY, Link.ORDER_ONLY, 0.0, booster))

@@ -11,7 +11,7 @@ from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.batches import FlatColumn
 from upnext.base.errors import BadConfig
 from upnext.base.schema import feedback_column
-from upnext.events.impressions import utility
+from upnext.events.impressions import shown_together, utility, window_start
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN, VALIDATION
 from upnext.features.catalogue import Catalogue
@@ -77,22 +77,22 @@ def _examples(
     items, users = Catalogue.load(parent.folder).items.features, People.load(parent.folder).features.columns
     columns = {key: log.rows.columns[feedback_column(key)] for key in log.schema.feedback}
     feedback = {key: FlatColumn(column.values[rows], column.observed[rows]) for key, column in columns.items()}
+    at_start = None
+    if config.window is not None:  # what came of one rival must not tell what came of the next
+        known_at = window_start(log, rows, config.window)
+        at_start = candidate_features(config.aggregates, log, rows, items, users, known_at)
     return Examples(
         candidate_features(config.aggregates, log, rows, items, users),
         feedback,
         _rivals(config, f"rank.{name}", where, log, rows) if config.utility else np.arange(len(rows)),
         utility(feedback, config.utility, len(rows)),
+        at_start,
     )
 
 
 def _rivals(config: RankConfig, name: str, where: str, log: EventLog, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Number who competes with whom, rising along the rows: requests, or a user's events of one window."""
-    if config.window is None:
-        number = log.groups[rows]
-    else:
-        window, user = log.rows.time_ms[rows] // config.window, log.rows.user[rows]
-        is_new = (np.diff(window, prepend=window[0]) != 0) | (np.diff(user, prepend=user[0]) != 0)
-        number = np.cumsum(is_new)
+    number = log.groups[rows] if config.window is None else shown_together(log, rows, config.window)
     sizes = np.unique(number, return_counts=True)[1]
     if sizes.max() < 2:
         raise BadConfig(f"{name}: no two events of the {where} part compete; give a (longer) window, or no utility")

@@ -16,7 +16,7 @@ from upnext.evaluation.examples import Names
 from upnext.evaluation.feedback import Foreseen, evaluate_feedback, foresee
 from upnext.evaluation.ranking import Scores, retriever_scores
 from upnext.evaluation.utility import Ordering, compared, evaluate_utility
-from upnext.events.impressions import Impressions
+from upnext.events.impressions import Impressions, window_start
 from upnext.events.log import EventLog
 from upnext.events.split import TEST
 from upnext.features.catalogue import Catalogue
@@ -99,23 +99,28 @@ class Shown:
             return found, {}
         tested = np.flatnonzero(self.part == TEST)
         shown = compared(self.log, tested, weights, window_ms)
+        if window_ms is not None:  # what came of one may tell what came of the next: nobody knows either
+            foreseen = self._foreseen(models, True, window_start(self.log, tested, window_ms))
         found += evaluate_utility(foreseen, self.log, tested, shown, weights, num_samples)
         return found, {"utility": _said(weights, window_ms, shown, len(tested))}
 
-    def _foreseen(self, models: Mapping[str, AnyModel | Boosted], orders: bool) -> dict[str, Foreseen]:
+    def _foreseen(
+        self, models: Mapping[str, AnyModel | Boosted], orders: bool, known_at: NDArray[np.int64] | None = None
+    ) -> dict[str, Foreseen]:
         log, tested, V = self.log, np.flatnonzero(self.part == TEST), len(self.items)
         rankers: dict[str, Ranker] = {name: model for name, model in models.items() if isinstance(model, Ranker)}
         if not rankers and not orders:
             return {}
         features = {
-            name: candidate_features(model.config.aggregates, log, tested, self.items.features, self.users)
+            name: candidate_features(model.config.aggregates, log, tested, self.items.features, self.users, known_at)
             for name, model in rankers.items()
             if isinstance(model, Boosted)
         }
         for name, model in models.items():
             if orders and name not in rankers and isinstance(model, Retriever):
                 rankers[name] = Ordering(_as_tested(model, log, V))
-        foreseen = foresee({name: rankers[name] for name in models if name in rankers}, log, self.part, V, features)
+        asked = {name: rankers[name] for name in models if name in rankers}
+        foreseen = foresee(asked, log, self.part, V, features, known_at)
         for simulation in self.simulation:
             foreseen["oracle"] = _oracle_foresees(simulation, self.artifact, log, tested)
         return foreseen
@@ -123,11 +128,15 @@ class Shown:
 
 def _said(weights: Mapping[str, float], window_ms: int | None, shown: Impressions, num_tested: int) -> str:
     total = " + ".join(f"{weight:g} · {name}" for name, weight in weights.items()).replace("+ -", "− ")
-    together = "one request" if window_ms is None else f"one user within {window_ms / 3_600_000:g} hours"
+    together, asked = "one request", ""
+    if window_ms is not None:
+        together = f"one user within {window_ms / 3_600_000:g} hours"
+        asked = " Everybody is asked for them with what was known when the hours began."
     return (
         f"Utility = {total}. Impressions of {together} are compared with each other where their utilities differ:"
         f" {len(shown):,} of {num_tested:,} in {len(np.unique(shown.group)):,} groups. A pair weighs as much as they"
         " differ; models order by the utility that they expect, or by their score."
+        f"{asked}"
     )
 
 

@@ -27,11 +27,17 @@ Features = Mapping[str, Column]
 
 
 def candidate_features(
-    aggregates: Sequence[Aggregate], log: EventLog, rows: NDArray[np.int64], items: Features, users: Features
+    aggregates: Sequence[Aggregate],
+    log: EventLog,
+    rows: NDArray[np.int64],
+    items: Features,
+    users: Features,
+    known_at: NDArray[np.int64] | None = None,
 ) -> dict[str, FlatColumn]:
     """The features of some events, as they were known when their request began.
 
-    Args:     rows: (N,) of the log; items, users: what is known of them.
+    Args:     rows: (N,) of the log; items, users: what is known of them. known_at: (N,) aggregates are computed for
+              these moments, where they are earlier than the requests.
     Returns:  by name (N,): `context.NAME`, `feature.item.NAME` and `feature.user.NAME` (categories as integers, of
               several values the first), `hour_of_day`, then the aggregates by their names.
     Raises:   BadConfig: an aggregate names what the log does not have.
@@ -48,13 +54,14 @@ def candidate_features(
     now_ms = log.rows.time_ms[log.request_start[rows]]
     if log.schema.has_times:
         features[_HOUR] = _number((now_ms % _DAY_MS / 3_600_000).astype(np.float32))
+    asked_ms = now_ms if known_at is None else np.minimum(now_ms, known_at)
     names = {name for aggregate in aggregates for name in aggregate.by}
     keys = {name: _key(log, items, name) for name in sorted(names)}
     feedback = {name: log.rows.columns[feedback_column(name)] for name in log.schema.feedback}
     # What is unknown is like nothing: neither like a known value nor like another unknown one.
     past = Past({name: _with(key, -1) for name, key in keys.items()}, log.rows.time_ms, feedback, log.views)
     asked = {name: _with(key, -2)[rows] for name, key in keys.items()}
-    answers = compute_aggregates(aggregates, past, Questions(asked, now_ms))
+    answers = compute_aggregates(aggregates, past, Questions(asked, asked_ms))
     return features | {name: _number(answer) for name, answer in answers.items()}
 
 
