@@ -155,7 +155,7 @@ def test_a_killed_fine_tuning_goes_on_bit_for_bit(project):
     [
         ('finetune.towers.from="x"', "finetune.towers.from is 'x'; the ARGUS models of [pretrain]: ['argus']"),
         ("finetune.towers.utility={ liked = 1.0 }", "a utility weight for the feedback 'liked'; the log has"),
-        ('finetune.towers.window="3d"', "lag 86400000 ms is shorter than window 259200000 ms"),
+        ('finetune.towers.window="3d"', "lag 43200000 ms is shorter than window 259200000 ms"),
         ("finetune.towers.utility={}", "at least 1 item"),
         ("finetune.towers.longest_history=21", "longest_history 21, shortest_history 1: 'argus' reads 20 events"),
         ("finetune.towers.shortest_history=20", "'argus' reads 20 events"),
