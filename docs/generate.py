@@ -214,7 +214,9 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return f"list of {_plural(_words(get_args(annotation)[0]))}"
     if get_origin(annotation) is dict:
         inside = get_args(annotation)[1]
-        return f"table of {_words(inside) if get_origin(inside) is Literal else _plural(_words(inside))}"
+        return f"table of {_words(inside) if get_origin(inside) in (Literal, UnionType) else _plural(_words(inside))}"
+    if get_origin(annotation) is UnionType:
+        return " or ".join(map(_words, get_args(annotation)))
     plain = {str: "text", int: "integer", float: "number", bool: "`true` or `false`", Path: "path", date: "date"}
     return plain[annotation]
 

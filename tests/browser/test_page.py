@@ -70,6 +70,8 @@ def test_an_action_changes_rows_and_history(
     # What was served with the row goes back with the event.
     request_id = shown.value.json()["rows"][0]["request_id"]
     assert [(one["request_id"], one["position"], one["item_id"]) for one in posted] == [(request_id, 0, before[0])]
+    assert "surface=home" in shown.value.url
+    assert posted[0]["context"] == {"surface": "home"}
     assert complaints == []
 
 

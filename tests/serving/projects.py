@@ -51,6 +51,7 @@ retriever = "sasrec"
 popular = "popular-now"
 view = "watched"
 hide = "dislike == 1"
+page_context = { surface = "home" }
 
 [publish.actions]
 play = { played = 1.0 }

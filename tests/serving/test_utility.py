@@ -295,6 +295,7 @@ def test_weights_without_a_ranker_are_refused(hours: Published) -> None:
     [
         ("publish.utility.loved=1", "publish.utility gives a weight to 'loved'; the log has ['dislike', 'like']"),
         ("publish.surfaces.both.loved=1", "publish.surfaces.both gives a weight to 'loved'"),
+        ('publish.page_context={room="attic"}', "publish.page_context has the unknown name 'room'; this log knows"),
         ('publish.surface_context="room"', "told apart by the context 'room'; the log has the categorical contexts"),
         ('publish.ranker="sasrec"', "'sasrec', which does not foresee the feedback 'dislike': it foresees none"),
     ],

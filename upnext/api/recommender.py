@@ -58,7 +58,7 @@ class Recommender:
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise BadRequest(f"k is {k!r}; allowed: a whole number from 1")
         ids = _user_ids(users, self._release.users.is_integer)
-        checked = check_context(dict(context or {}), self._release, "context")
+        checked = check_context(context or {}, self._release.schema.contexts, "context")
         store = LmdbStore(self._folder / "histories", is_read_only=True)
         try:
             return recommendations(

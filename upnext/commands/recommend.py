@@ -45,7 +45,7 @@ class Setting:
         for text, (_, equals, _) in zip(self.contexts, pairs, strict=True):
             if not equals:
                 raise BadRequest(f"--context {text} has no value; write --context NAME=VALUE, such as surface=home")
-        return check_context({name: value for name, _, value in pairs}, release, "--context")
+        return check_context({name: value for name, _, value in pairs}, release.schema.contexts, "--context")
 
 
 def recommend_users(

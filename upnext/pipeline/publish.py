@@ -16,7 +16,7 @@ from upnext.features.vocabulary import Vocabulary
 from upnext.models.build import AnyModel, load_model, save_model
 from upnext.models.popularity import RecentlyPopular
 from upnext.serving.histories import pack_history
-from upnext.serving.intake import check_feedback
+from upnext.serving.intake import check_context, check_feedback
 from upnext.serving.pasts import Pasts
 from upnext.serving.release import POSTED, ReleaseSettings
 from upnext.serving.retrieve import encode
@@ -140,6 +140,10 @@ def check(config: ReleaseSettings, log: EventLog) -> None:
             f"publish.surfaces are told apart by the context {config.surface_context!r}; the log has the categorical"
             f" contexts {known}: name one with publish.surface_context"
         )
+    try:
+        check_context(config.page_context, log.schema.contexts, "publish.page_context")
+    except BadRequest as error:
+        raise BadConfig(str(error)) from None
     for action, feedback in config.actions.items():
         for name, value in feedback.items():
             try:

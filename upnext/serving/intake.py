@@ -11,11 +11,10 @@ import numpy as np
 from upnext.base.errors import BadRequest, NotFound
 from upnext.base.ids import FIRST, UNKNOWN, ExternalId
 from upnext.base.protocols import Store
-from upnext.base.schema import FeedbackKind
+from upnext.base.schema import ContextKind, FeedbackKind
 from upnext.serving.assortment import Assortment
 from upnext.serving.batching import BatchingThread
 from upnext.serving.histories import LiveEvent, new_event_id
-from upnext.serving.release import Release
 
 __all__ = [
     "Intake",
@@ -124,7 +123,7 @@ def check_event(posted: PostedEvent, assortment: Assortment, where: str) -> Live
         event_id=posted.event_id or new_event_id(),
         request_id=posted.request_id,
         position=posted.position,
-        context=check_context(posted.context, release, f"{where}.context"),
+        context=check_context(posted.context, release.schema.contexts, f"{where}.context"),
         feedback={
             name: check_feedback(name, value, release.schema.feedback, f"{where}.feedback")
             for name, value in posted.feedback.items()
@@ -132,12 +131,11 @@ def check_event(posted: PostedEvent, assortment: Assortment, where: str) -> Live
     )
 
 
-def check_context(context: dict[str, Any], release: Release, where: str) -> dict[str, str | float]:
+def check_context(context: Mapping[str, Any], kinds: Mapping[str, ContextKind], where: str) -> dict[str, str | float]:
     """Check contexts by name and kind; text that spells a number is taken as one.
 
     Raises:   BadRequest: an unknown name, text that is too long, or a numeric context that is no finite number.
     """
-    kinds = release.schema.contexts
     checked: dict[str, str | float] = {}
     for name, value in context.items():
         if name not in kinds:

@@ -71,6 +71,8 @@ class ReleaseSettings(Config):
     """Never recommend what the user chose before; switch it off where people repeat items."""
     hide: str | None = None
     """Never show a user an item that one of their events marks so: `dislike == 1`."""
+    page_context: dict[str, str | float] = {}
+    """The contexts in which the page asks, and which it posts with what people do: `{ surface = "home" }`."""
     actions: dict[str, dict[str, float]] = {"play": {}}
     """The page's buttons, and the feedback that each posts: `play = { played = 1.0 }`."""
 

@@ -46,8 +46,8 @@ export function getHistory(userId, limit, signal) {
   return call(`/v1/users/${encodeURIComponent(userId)}/history?limit=${limit}`, { signal });
 }
 
-export function getRecommendations(userId, k, signal) {
-  return call(`/v1/recommendations?${new URLSearchParams({ user_id: userId, k })}`, { signal });
+export function getRecommendations(userId, k, context, signal) {
+  return call(`/v1/recommendations?${new URLSearchParams({ ...context, user_id: userId, k })}`, { signal });
 }
 
 export function findItems(text, limit, signal) {

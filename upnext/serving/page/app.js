@@ -23,6 +23,7 @@ const alertBox = byId("alert");
 const state = {
   user: null, // as the API gave it, or as typed until it has
   actions: [],
+  context: {}, // of what the page asks and posts
   known: new Map(), // what the user did with each item
   rows: [],
   isNew: false,
@@ -108,7 +109,7 @@ async function load(done = "") {
     say("Loading rows…", true);
   }
   try {
-    const [answer, history] = await Promise.all([getRecommendations(state.user, ROW_LENGTH, signal), historyOf(state.user, signal)]);
+    const [answer, history] = await Promise.all([getRecommendations(state.user, ROW_LENGTH, state.context, signal), historyOf(state.user, signal)]);
     if (signal.aborted) return;
     state.user = answer.user_id ?? state.user;
     state.known = remember(history.events, state.actions);
@@ -160,7 +161,7 @@ async function record(action, feedback, { row, item }, done) {
   const { user } = state;
   const served = row?.request_id === undefined ? {} : { request_id: row.request_id, position: item.position };
   try {
-    await postEvent({ user_id: user, item_id: item.item_id, ...served, context: {}, feedback });
+    await postEvent({ user_id: user, item_id: item.item_id, ...served, context: state.context, feedback });
   } catch (error) {
     say(`Not recorded: ${nameOf(action)} "${titleOf(item)}".`);
     showError(error);
@@ -219,6 +220,7 @@ async function start() {
   try {
     const service = await getService();
     state.actions = service.actions ?? [];
+    state.context = service.page_context ?? {};
     byId("service-title").textContent = service.title;
     document.title = service.title;
     byId("release").textContent = service.release;

@@ -31,6 +31,7 @@ async def describe(request: AnyRequest) -> dict[str, Any]:
         "num_items": len(release.catalogue) - FIRST,
         "num_users": len(release.users.ids),
         "contexts": release.schema.contexts,
+        "page_context": release.settings.page_context,
         "feedback": release.schema.feedback,
     }
 

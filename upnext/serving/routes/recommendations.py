@@ -32,7 +32,7 @@ async def recommendations(
         user_id=user_of(release, user_id),
         time_ms=time.time_ns() // 1_000_000 + 1,  # what was posted in this very millisecond counts
         k=k,
-        context=check_context(contexts, release, "the query"),
+        context=check_context(contexts, release.schema.contexts, "the query"),
         unfamiliar=unfamiliar,
     )
     page, latency_ms = await service.recommend(query)
