@@ -315,7 +315,7 @@ kind = "pairwise"
 from = "argus"
 width = 8
 lag = "2h"
-window = "1d"
+window = "2h"
 utility = { like = 1.0 }
 
 [finetune.towers.training]
