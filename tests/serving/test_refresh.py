@@ -162,6 +162,26 @@ def _with_one_more(reason: str) -> str:
     return reason.replace(str(count), str(count + 1))
 
 
+def test_a_vector_knows_nothing_within_the_releases_lag(
+    start: Callable[[Published], Service], towers: Published, tmp_path: Path
+) -> None:
+    workspace = towers.lend(tmp_path / "lent")
+    config = load_project(towers.file, ['publish.lag="10m"']).publish
+    assert config is not None
+    publish.run(config, Workspace(workspace))
+    service, lag_ms = start(Published(towers.file, workspace)), 600_000
+    post(service, "u06", "i11", NOW - lag_ms - 2)
+    post(service, "u06", "i12", NOW - lag_ms - 1, "known only a millisecond later")
+    refreshed(service, NOW - 1)
+    shown = page(service, "u06")
+    expected = scores_by_hand(service, "u06", NOW - lag_ms - 1, shown)
+    np.testing.assert_allclose(shown.rows[0].scores, expected, rtol=1e-4, atol=1e-5)
+    # Who asks before the lag is over is answered from what is older than both lags.
+    early = page(service, "u06", NOW - 2)
+    expected = scores_by_hand(service, "u06", NOW - 2 - 2 * 3_600_000, early)
+    np.testing.assert_allclose(early.rows[0].scores, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_who_has_nothing_new_is_kept(service: Service, encoded: list[int]) -> None:
     post(service, "u08", "i12", NOW - 5000)
     post(service, "u09", "i13", NOW - 5000)

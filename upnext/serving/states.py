@@ -95,10 +95,11 @@ def user_states(
     until = time_ms - lag if lag else time_ms
     if not release.stores_states:
         return encode(model, pasts.before(until) if lag else pasts, max_tokens), until
-    # A state from after the request would know the future.
+    # A state from after the request would know the future, and one within the release's lag what is to stay unknown.
+    latest = (time_ms - release.settings.lag).tolist()
     found = [
-        one if one is not None and one.until_ms <= time else None
-        for one, time in zip(_read(release, histories.live, user_ids), time_ms.tolist(), strict=True)
+        one if one is not None and one.until_ms <= moment else None
+        for one, moment in zip(_read(release, histories.live, user_ids), latest, strict=True)
     ]
     stored = np.flatnonzero([one is not None for one in found])
     others = np.flatnonzero([one is None for one in found])
@@ -131,16 +132,17 @@ def refresh(
     A kill at any moment leaves the states that were read before; what it wrote is removed by the next call. Only one
     process may be in here.
 
-    Args:     now_ms: the states know everything strictly before it. releases: whose states are worth keeping.
+    Args:     now_ms: the states know everything strictly before it, less the release's lag. releases: whose states are
+              worth keeping.
               tell: called with the number of users of each block that is written.
     """
-    histories = Histories(release, live)
+    histories, until_ms = Histories(release, live), now_ms - release.settings.lag
     _remove_unread(live, releases)
     users = list(dict.fromkeys([*(release.users.ids if everyone else []), *(e.user_id for e in histories.posted())]))
     version, done = secrets.token_bytes(_VERSION_BYTES), Refreshed(0, 0)
     for begin in range(0, len(users), _USERS):
         block = users[begin : begin + _USERS]
-        pasts = histories.read_many(block).before(np.array(now_ms))
+        pasts = histories.read_many(block).before(np.array(until_ms))
         known = _read(release, live, block)
         stale = [
             everyone or one is None or one.num_events != count
@@ -156,7 +158,7 @@ def refresh(
             with torch.inference_mode():
                 state = encode(release.retriever, some.below(len(release.catalogue)), _TOKENS)
             keys = [_VERSION + version + _user(block[number]) for number in chosen]
-            values |= dict(zip(keys, pack_states(state, now_ms, some.lengths), strict=True))
+            values |= dict(zip(keys, pack_states(state, until_ms, some.lengths), strict=True))
         live.put(values)
         tell(len(block))
     if users:
