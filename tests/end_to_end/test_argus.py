@@ -2,6 +2,8 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.end_to_end.test_tiny_project import PROJECT, succeed, upnext, write_log
@@ -51,6 +53,28 @@ def test_every_kind_of_embedding_is_trained_and_served(project, embeddings):
     succeed("run", project, "--until", "publish", "--set", f"pretrain.argus.model.embeddings={embeddings}")
     answer = json.loads(succeed("recommend", project.parent / "work", "-u", "3", "--json"))
     assert answer["rows"][0]["items"]
+
+
+def test_a_log_without_feedback_is_evaluated(project):
+    text = project.read_text().replace('[prepare.source.feedback]\nplayed = "fraction"\n', "")
+    text = text.replace('[prepare.views]\nwatched = "played >= 0.5"\n', "").replace('view = "watched"\n', "")
+    project.write_text(
+        text.replace('[pretrain.argus.tasks.feedback]\nplayed = { weight = 0.5, loss = "squared" }\n', "")
+    )
+    succeed("run", project, "--until", "publish")
+    report = Workspace(project.parent / "work").current("report", "report").folder
+    assert json.loads((report / "feedback.json").read_text()) == []
+
+
+def test_a_feedback_called_as_another_column_of_scores_is_refused(project, tmp_path):
+    (tmp_path / "log.csv").write_text((tmp_path / "log.csv").read_text().replace("played", "score"))
+    project.write_text(project.read_text().replace("played", "score"))
+    succeed("run", project, "--until", "publish")
+    table = pa.table({"user_id": [3], "item_id": ["a"], "time_ms": [1_700_500_000_000]})
+    pq.write_table(table, tmp_path / "asked.parquet")
+    done = upnext("score", tmp_path / "work", tmp_path / "asked.parquet", "--out", tmp_path / "scored.parquet")
+    assert done.returncode == 2, done.stderr
+    assert "'argus' foresees a feedback 'score', and a column argus.score stands for" in " ".join(done.stderr.split())
 
 
 def test_it_reads_only_the_contexts_it_is_told_to(project):

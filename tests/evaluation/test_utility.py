@@ -76,6 +76,12 @@ def test_what_a_log_does_not_have_is_refused():
     alone = log_of([Event(2, 3, 1)], schema(request_safe=False))
     with pytest.raises(BadConfig, match="neither requests nor request-safe times"):
         shown_together(alone, np.arange(1), None)
+    requests = log_of([Event(2, 3, 0)], schema(has_times=False, request_safe=False, has_requests=True))
+    with pytest.raises(BadConfig, match=r"count with prepare\.request_safe = true"):
+        shown_together(requests, np.arange(1), None)
+    order_only = log_of([Event(2, 3, 0)], schema(has_times=False, request_safe=False, has_requests=False))
+    with pytest.raises(BadConfig, match="only an order, so leave the utility out"):
+        shown_together(order_only, np.arange(1), None)
     timeless = log_of([Event(2, 3, 0)], schema(has_times=False))
     with pytest.raises(BadConfig, match="a window of time needs times"):
         shown_together(timeless, np.arange(1), 1000)

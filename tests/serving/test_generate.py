@@ -1,6 +1,7 @@
 """Rolled out events: each is what the service would answer and foresee, were the ones before it posted."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -133,6 +134,8 @@ def test_on_the_command_line(hours: Published, tmp_path: Path) -> None:
     assert np.diff([event["time_ms"] for event in events]).tolist() == [1_800_000, 1_800_000]
     assert events[0].keys() >= {"item_id", "title", "probability", "expected", "feedback"}
     assert "what would come next" in succeed(*given, "--temperature", "1.5", "--seed", "3")
+    far = succeed("generate", workspace, "-u", "u18", "-k", "90", "--repeats", "--step", "5200w")
+    assert re.search(r"\d{5}-\d\d-\d\d \d\d:\d\d:\d\d", far)  # beyond the year 9999
 
 
 @pytest.mark.parametrize(

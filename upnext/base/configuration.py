@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from upnext.base.errors import BadConfig
 
-__all__ = ["ByteSize", "Config", "Duration", "apply_override", "digest", "parse_config", "read_toml"]
+__all__ = ["ByteSize", "Config", "Duration", "Weight", "apply_override", "digest", "parse_config", "read_toml"]
 
 
 class Config(BaseModel):
@@ -45,6 +45,10 @@ def _milliseconds(value: Any) -> Any:
 
 Duration = Annotated[int, BeforeValidator(_milliseconds)]
 """Milliseconds, at most a hundred years, written in TOML as "30m", "24h", "7d", "0"."""
+
+
+Weight = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+"""What a unit of some feedback is worth."""
 
 
 _UNITS_BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}

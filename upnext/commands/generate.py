@@ -3,10 +3,10 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 from rich.console import Console
 from rich.markup import escape
@@ -86,7 +86,7 @@ def _print(assortment: Assortment, user: str, events: Sequence[Imagined], consol
         table.add_column(escape(f"E[{name}]"), justify="right")
     for event in events:
         item = assortment.describe(event.item)
-        moment = f"{datetime.fromtimestamp(event.time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+        moment = str(np.datetime64(event.time_ms // 1000, "s")).replace("T", " ")  # datetime ends with the year 9999
         figures = (f"{event.probability:.4f}", *(f"{event.expected[name]:.3f}" for name in names))
         table.add_row(moment, escape(str(item["item_id"])), escape(item["title"]), *figures)
     console.print(table)

@@ -22,6 +22,9 @@ from upnext.simulation.settings import SimulationConfig
 
 __all__ = ["Project", "load_project"]
 
+_TAKEN = ("frequency", "mean", "oracle")
+"""What reports call their baselines and the simulation's truth."""
+
 Named = TypeVar("Named", PretrainConfig, RankConfig)
 
 
@@ -51,8 +54,11 @@ class Project(Config):
     @classmethod
     def _names_are_file_names(cls, models: dict[str, Named]) -> dict[str, Named]:
         for name in models:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or name == "oracle":
-                raise ValueError(f"the model name {name!r}; use small letters, digits and hyphens, and not 'oracle'")
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or name in _TAKEN:
+                raise ValueError(
+                    f"the model name {name!r}; use small letters, digits and hyphens, and none of {', '.join(_TAKEN)}:"
+                    " reports call something else so"
+                )
         return models
 
     @model_validator(mode="after")

@@ -147,7 +147,7 @@ def evaluate_feedback(
     found = []
     for name, one in foreseen.items():
         figures = feedback_figures(log, rows, one.predicted, rates, num_samples)
-        if all(link is Link.ORDER_ONLY for link in one.components.values()):
+        if list(one.components.values()) == [Link.ORDER_ONLY]:
             (scores,) = one.predicted.values()
             figures += order_figures(log, rows, scores, num_samples)
         found += [{"model": name} | row for row in figures]

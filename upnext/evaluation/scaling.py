@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from upnext.base.batches import Column
 from upnext.base.protocols import Ranker, Retriever
+from upnext.base.schema import feedback_column
 from upnext.base.views import ALL
 from upnext.evaluation.cases import Cases, find_cases
 from upnext.evaluation.feedback import feedback_figures, mean_of, predict_feedback
@@ -84,7 +85,7 @@ def _foreseen(
     model: Ranker, log: EventLog, part: NDArray[np.int8], rows: NDArray[np.int64], num_samples: int
 ) -> list[dict[str, Any]]:
     trained = np.flatnonzero(part == TRAIN)
-    base_rates = {name: mean_of(log.rows.columns[f"feedback.{name}"], trained) for name in log.schema.feedback}
+    base_rates = {name: mean_of(log.rows.columns[feedback_column(name)], trained) for name in log.schema.feedback}
     figures = feedback_figures(log, rows, predict_feedback(model, log, rows), base_rates, num_samples)
     found = [
         {"metric": f"log_loss.{row['feedback']}"} | {name: row[name] for name in ("value", "low", "high")}

@@ -76,8 +76,8 @@ def shown_together(log: EventLog, rows: Ints, window_ms: int | None) -> Ints:
     if window_ms is None:
         if not log.schema.request_safe:
             raise BadConfig(
-                "nothing says which items were shown together: the log has neither requests nor request-safe times;"
-                ' compare within a window of each user\'s time, such as "1d"'
+                "nothing says which items were shown together: the log has neither requests nor request-safe times; "
+                + _advice(log)
             )
         return log.groups[rows]
     if not log.schema.has_times:
@@ -85,6 +85,14 @@ def shown_together(log: EventLog, rows: Ints, window_ms: int | None) -> Ints:
     window, user = log.rows.time_ms[log.request_start[rows]] // window_ms, log.rows.user[rows]
     is_new = (np.diff(user, prepend=-1) != 0) | (np.diff(window, prepend=-1) != 0)
     return np.cumsum(is_new) - 1
+
+
+def _advice(log: EventLog) -> str:
+    if log.schema.has_times:
+        return 'compare within a window of each user\'s time, such as "1d"'
+    if log.schema.has_requests:
+        return "its requests count with prepare.request_safe = true"
+    return "it has only an order, so leave the utility out"
 
 
 def window_start(log: EventLog, rows: Ints, window_ms: int) -> Ints:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from upnext.base.batches import Column
-from upnext.base.configuration import Config, Duration
+from upnext.base.configuration import Config, Duration, Weight
 from upnext.base.errors import BadConfig, UserError
 from upnext.evaluation.utility import compared, pair_validation
 from upnext.evaluation.validation import Validate, validation_metric
@@ -97,7 +97,7 @@ class PairwiseConfig(FinetuneCommon):
     """Two towers, fine-tuned to order what was shown together by the utility of what came of it."""
 
     kind: Literal["pairwise"] = "pairwise"
-    utility: Annotated[dict[str, float], Field(min_length=1)]
+    utility: Annotated[dict[str, Weight], Field(min_length=1)]
     """What a unit of each feedback is worth: `{ like = 1.0, played = 0.5, dislike = -1.0 }`."""
     window: Annotated[Duration, Field(gt=0)] | None = None
     """Compare the impressions of a user within windows of time: `"1d"`. Unset: those of one request."""
@@ -221,6 +221,11 @@ def plan_retrieval(
     rows = np.flatnonzero(is_chosen)
     if positives.hard_negatives > 0:  # and what was shown beside it
         rows = np.flatnonzero((given.part == TRAIN) & np.isin(log.groups, np.unique(log.groups[is_chosen])))
+        if is_chosen[rows].all():
+            raise BadConfig(
+                f"hard_negatives has no effect: nothing of the training part was shown beside an event of the view"
+                f" {view!r} and is not of it; set it to 0, or choose another view"
+            )
     shown = Impressions(rows, log.groups[rows], is_chosen[rows].astype(np.float64))
     joined = ImpressionData.join(log, _read(shape, given), shown, shape.lag, limits)
     data = FutureData.of(joined, log.rows.user[rows], positives.among_next)

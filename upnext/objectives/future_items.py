@@ -15,7 +15,7 @@ from upnext.base.configuration import Config
 from upnext.losses.pairwise import pairwise_logistic_loss
 from upnext.models.two_towers import TwoTowers
 from upnext.objectives.pairwise import ImpressionBatch
-from upnext.objectives.softmax import CatalogueSoftmax
+from upnext.objectives.softmax import CatalogueSoftmax, trained_rows
 
 __all__ = ["FutureBatch", "FutureItems", "PositivesConfig"]
 
@@ -27,7 +27,7 @@ class PositivesConfig(Config):
     """The events that count as chosen. Unset: every event that the model reads."""
     among_next: Annotated[int, Field(ge=1, le=1000)] = 1
     """At each moment one of the user's next so many chosen items is drawn; 1 is the very next."""
-    hard_negatives: Annotated[float, Field(ge=0)] = 0.0
+    hard_negatives: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """The weight of a second term: the chosen item against each item that was shown beside it and not chosen."""
 
 
@@ -58,9 +58,7 @@ class FutureItems(nn.Module):
     def __init__(self, model: TwoTowers, softmax: CatalogueSoftmax, config: PositivesConfig) -> None:
         super().__init__()
         self.model, self.softmax, self.config = model, softmax, config
-        self.trained_items = model.trained.nonzero().squeeze(1)
-        self.row_of_item = torch.zeros_like(model.trained, dtype=torch.int64)
-        self.row_of_item[self.trained_items] = torch.arange(len(self.trained_items), device=model.trained.device)
+        self.trained_items, self.row_of_item = trained_rows(model.trained)
 
     def num_activations(self, tokens: int, impressions: int) -> int:
         """How many float32 numbers a step holds: the model's, the softmax's, the item tower's, and impressions'."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
-from upnext.base.configuration import Config, Duration
+from upnext.base.configuration import Config, Duration, Weight
 from upnext.base.errors import BadConfig
 from upnext.base.protocols import Retriever
 from upnext.base.views import ALL
@@ -53,7 +53,7 @@ class EvaluateConfig(Config):
     """Remove items of the history from the ranking. Unset: on for leave-last-out, off for a split by time."""
     bootstrap_samples: Annotated[int, Field(ge=10)] = 1000
     """Resamples of users behind each interval."""
-    utility: dict[str, float] = {}
+    utility: dict[str, Weight] = {}
     """What a unit of each feedback is worth: `{ like = 1.0, dislike = -1.0 }`. Given, models are compared by how they
     order what was shown together."""
     pairs: Literal["request"] | Annotated[Duration, Field(gt=0)] = "request"

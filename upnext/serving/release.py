@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Self, TypeAlias
+from typing import Annotated, Self
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from upnext.base.artifacts import Artifact
-from upnext.base.configuration import Config, Duration, parse_config
+from upnext.base.configuration import Config, Duration, Weight, parse_config
 from upnext.base.errors import BadArtifact
 from upnext.base.ids import FIRST
 from upnext.base.protocols import Index, VectorRetriever, lag_of
@@ -39,8 +39,6 @@ __all__ = ["POSTED", "Release", "ReleaseSettings"]
 
 POSTED = "posted.npy"
 """The file of a log, and of the releases made from it, with the keys of the posted events that it holds."""
-
-Weight: TypeAlias = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 
 
 class ReleaseSettings(Config):

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from upnext.base.batches import Candidates, Column, ItemTable, Request, State
+from upnext.base.errors import BadRequest
 from upnext.base.ids import UNKNOWN, item_hash
-from upnext.base.protocols import Ranker, VectorRetriever, expectation
+from upnext.base.protocols import Link, Ranker, VectorRetriever, expectation
 from upnext.models.build import AnyModel
 from upnext.models.popularity import RecentlyPopular
 from upnext.serving.histories import Histories
@@ -46,6 +47,7 @@ class Scorer:
     """Scores rows with the models of a release, its retriever and its ranker.
 
     Args:     with_vectors: also give the vectors of user and item, of models whose score is their dot product.
+    Raises:   BadRequest: a feedback is called as one of the columns beside it.
     """
 
     def __init__(self, release: Release, histories: Histories, with_vectors: bool) -> None:
@@ -53,6 +55,8 @@ class Scorer:
         self.models: dict[str, AnyModel] = {release.settings.retriever: release.retriever}
         if release.ranker is not None and release.settings.ranker is not None:
             self.models[release.settings.ranker] = release.ranker
+        for name, model in self.models.items():
+            _check_names(name, model)
         items = release.catalogue.items
         with torch.inference_mode():
             self._vectors = {
@@ -139,6 +143,16 @@ class Scorer:
             for component, link in model.components.items():
                 found.setdefault(f"{name}.{component}", expectation(outputs[component], link)[:, 0])
         return {column: values.numpy() for column, values in found.items()}
+
+
+def _check_names(name: str, model: AnyModel) -> None:
+    links = model.components if isinstance(model, Ranker) else {}
+    for component in ("score", "user_vector", "item_vector"):
+        if links.get(component, Link.ORDER_ONLY) is not Link.ORDER_ONLY:
+            raise BadRequest(
+                f"{name!r} foresees a feedback {component!r}, and a column {name}.{component} stands for something"
+                " else; rename the feedback in the source"
+            )
 
 
 @dataclass(frozen=True)
