@@ -190,6 +190,20 @@ def test_feedback_that_one_part_lacks_is_refused():
             Boosted.fit(config(), KINDS, train, validation)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"feedback": ["seconds"]}, "'seconds' is 0 in all of the training part"),
+        ({"feedback": ["like"], "utility": {"like": 1}}, "the utility is 3 in all of the training part"),
+    ],
+)
+def test_what_never_differs_cannot_be_learnt(settings, words):
+    seconds = FlatColumn(np.zeros(3000, np.float32), np.ones(3000, bool))
+    train = examples(0, feedback={**examples(0).feedback, "seconds": seconds}, utility=np.full(3000, 3.0))
+    with pytest.raises(BadConfig, match=words):
+        Boosted.fit(config(**settings), KINDS, train, examples(1))
+
+
 def test_candidates_without_a_feature_are_refused():
     table = {name: parse_config(Aggregate, {"by": [name]}, "test") for name in ("user", "item")}
     assert {aggregate.name for aggregate in table.values()} == {"user.count", "item.count"}

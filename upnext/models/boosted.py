@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from upnext.base.batches import Candidates, Column, FlatColumn, Request, SequenceBatch, State
-from upnext.base.configuration import Config, Duration, parse_config
+from upnext.base.configuration import Config, Duration, Weight, parse_config
 from upnext.base.errors import BadArtifact, BadBatch, BadConfig
 from upnext.base.protocols import LINKS, Link
 from upnext.base.schema import FeedbackKind
@@ -74,7 +74,7 @@ class BoostedConfig(Config):
     """Of what it would read, what it does not: `"feature.user.age"`, `"context.device"`, `"hour_of_day"`."""
     feedback: list[str] | None = None
     """The feedback that it predicts. Unset: all that the log has."""
-    utility: dict[str, float] = {}
+    utility: dict[str, Weight] = {}
     """Weights of feedback. Given, it also learns, by LambdaRank, to order candidates by their weighted sum."""
     window: Annotated[Duration, Field(gt=0)] | None = None
     """Who competes in the ordering: a user's events within so much time, cut on the clock, with what was known when it
@@ -163,7 +163,7 @@ class Boosted:
         """Grow the trees on `train`; `validation` decides how many.
 
         Args:     kinds: of every feedback of the log.
-        Raises:   BadConfig: no features, an ignored one that there is not, or a feedback that one of the two never has.
+        Raises:   BadConfig: no features, an ignored one that there is not, or nothing to learn of one feedback.
         """
         for name in config.ignore:
             if name not in train.features:
@@ -178,13 +178,17 @@ class Boosted:
             targets = [
                 _observed(part.feedback[name], name, where) for (part, _), where in zip(parts, _PARTS, strict=True)
             ]
-            scale = max(float(targets[0][1].mean()), 1e-6) if kind == "amount" else 1.0
+            scale = float(targets[0][1].mean()) if kind == "amount" else 1.0
+            if not scale:
+                raise BadConfig(f"{name!r} is 0 in all of the training part; leave it out of `feedback`")
             data = [_Part(X[rows], values / scale) for (_, X), (rows, values) in zip(parts, targets, strict=True)]
             booster = _grow(_OBJECTIVES[kind], data, features, config.training, {})
             outputs.append(_Output(name, LINKS[kind], float(np.log(scale)), booster))
             tell(f"{name}: {booster.num_trees()} trees")
         if config.utility:
             gains = _gains(train.utility)
+            if len(gains) < 2:
+                raise BadConfig(f"the utility is {gains[0]:g} in all of the training part; weigh other feedback")
             if train.at_start is not None:
                 parts = [(part, _matrix(part.at_start or part.features, features)) for part, _ in parts]
             data = [_Part(X, _levels(part.utility, gains), _sizes(part.group)) for part, X in parts]
