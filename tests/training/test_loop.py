@@ -71,6 +71,21 @@ def test_a_loss_that_is_no_number_stops_with_advice(tmp_path):
         train(Line(), objective, Numbers(np.ones(2, np.int64)), dict, TrainingConfig(), tmp_path)
 
 
+def test_a_mean_is_one_whatever_its_weights_add_up_to(tmp_path):
+    def curve(scale: float) -> list[float]:
+        model = Line()
+
+        def objective(batch: SequenceBatch, step: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+            return {name: (scale * total, scale * count) for name, (total, count) in model.loss(batch, step).items()}
+
+        config = TrainingConfig(epochs=3, learning_rate=0.05, tokens_per_batch=2)
+        (folder := tmp_path / str(scale)).mkdir()
+        train(model, objective, Numbers(np.ones(6, np.int64)), lambda: {"metric": 0.0}, config, folder)
+        return [json.loads(line)["square_loss"] for line in (folder / "history.jsonl").read_text().splitlines()]
+
+    assert curve(1e-3) == pytest.approx(curve(1.0), rel=1e-4)
+
+
 def test_nothing_to_train_on_is_said(tmp_path):
     with pytest.raises(UserError, match="nothing to train on"):
         train(Line(), Line().loss, Numbers(np.ones(0, np.int64)), dict, TrainingConfig(), tmp_path)

@@ -245,7 +245,7 @@ class _Run(Generic[_Batch]):
         state.batches = self._generator.bit_generator.state
 
     def _update(self, terms: dict[str, tuple[Tensor, Tensor]], sums: dict[str, float]) -> None:
-        loss = torch.stack([total / weight.clamp(min=1) for total, weight in terms.values()]).sum()
+        loss = torch.stack([total / torch.where(weight > 0, weight, 1) for total, weight in terms.values()]).sum()
         if not torch.isfinite(loss):
             raise UserError(f"the loss is {loss.item()} at step {self.state.step}; lower training.learning_rate")
         self.optimizer.zero_grad()
@@ -294,7 +294,7 @@ def rehearse(
 
 
 def _means(sums: dict[str, float]) -> dict[str, float]:
-    return {f"{name}_loss": sums[name] / max(1.0, sums[f"{name}.weight"]) for name in sums if f"{name}.weight" in sums}
+    return {f"{name}_loss": sums[name] / (sums[f"{name}.weight"] or 1.0) for name in sums if f"{name}.weight" in sums}
 
 
 def _write_history(folder: Path, state: RunState) -> None:
