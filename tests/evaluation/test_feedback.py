@@ -22,9 +22,11 @@ from upnext.models.argus import ARGUS, ARGUSConfig
 from upnext.nn.encoders import Inputs
 
 
-def make_model(view: str) -> ARGUS:
+def make_model(view: str, contexts: dict[str, int] | None = None) -> ARGUS:
     torch.manual_seed(0)
-    inputs = Inputs(has_times=True, contexts={"device": 3}, feedback={"played": "fraction"}, item_features={})
+    inputs = Inputs(
+        has_times=True, contexts=contexts or {"device": 3}, feedback={"played": "fraction"}, item_features={}
+    )
     config: dict[str, Any] = {"width": 8, "layers": 1, "max_length": 4, "view": view}
     items = ItemTable(torch.arange(NUM_ITEMS), torch.from_numpy(item_hash(range(BIG, BIG + NUM_ITEMS))))
     model = ARGUS(parse_config(ARGUSConfig, config, "test"), inputs, items, torch.arange(NUM_ITEMS) >= 2)
@@ -64,6 +66,17 @@ def test_equals_one_event_at_a_time(events):
         answers = predict_feedback(model, log, rows)["played"]
         expected = [one_at_a_time(model, log, int(row)) for row in rows]
         np.testing.assert_allclose(answers, expected, atol=1e-5)
+
+
+def test_a_context_of_minus_one_is_not_one_that_nobody_knows():
+    log, rows = log_of([Event(2, 3, 1, 2), Event(2, 4, 1, 2), Event(2, 5, 1, 2)]), np.arange(3)
+    columns = dict(log.rows.columns)
+    columns["context.degrees"] = FlatColumn(np.array([-1, 0, 0], np.float32), np.array([True, False, True]))
+    log = EventLog(schema(contexts={"degrees": "numeric"}), replace(log.rows, columns=columns), log.offsets)
+    model = make_model("all", {"degrees": 0})
+    together = predict_feedback(model, log, rows)["played"]
+    alone = [predict_feedback(model, log, rows[row : row + 1])["played"][0] for row in rows]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
 @settings(deadline=None, max_examples=40)

@@ -78,7 +78,9 @@ def _requests(log: EventLog, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64]
     columns = [log.events.request[rows]]
     for name in log.schema.contexts:
         column = log.rows.columns[context_column(name)]
-        columns.append(np.unique(np.where(column.observed[rows], column.values[rows], -1), return_inverse=True)[1])
+        observed = column.observed[rows]
+        code = np.unique(column.values[rows], return_inverse=True)[1]
+        columns.append(np.where(observed, code, -1))
     _, first, number = np.unique(np.stack(columns), axis=1, return_index=True, return_inverse=True)
     return number, first
 
