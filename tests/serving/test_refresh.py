@@ -24,7 +24,7 @@ from tests.serving.projects import Published
 from tests.serving.server import ServerProcess
 from upnext.base.artifacts import Workspace
 from upnext.base.batches import SequenceBatch, State
-from upnext.base.errors import BadConfig
+from upnext.base.errors import BadConfig, BadRequest
 from upnext.base.ids import ExternalId
 from upnext.base.locks import hold
 from upnext.commands.project import load_project
@@ -37,6 +37,7 @@ from upnext.models.two_towers import TwoTowers
 from upnext.pipeline import publish
 from upnext.serving import states
 from upnext.serving.everyone import recommend_everyone
+from upnext.serving.generate import Rollout, generate
 from upnext.serving.histories import Histories, LiveEvent
 from upnext.serving.recommend import Page, Query, recommend
 from upnext.serving.release import Release
@@ -334,6 +335,8 @@ def test_towers_only_order_and_may_retrieve_for_a_ranker(towers: Published, tmp_
     expected = [slow_utility(release, histories, query, item) for item in shown.rows[0].items]
     np.testing.assert_allclose(shown.rows[0].scores, expected, rtol=1e-4, atol=1e-5)
     assert shown.rows[0].reason.startswith("Chosen by towers from ")
+    with pytest.raises(BadRequest, match="'towers', whose scores are no odds of the next item"):
+        generate(release, histories, Rollout("u16", NOW))  # they were trained to order, with no softmax
     release.histories.close()
 
 

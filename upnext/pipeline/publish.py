@@ -70,7 +70,7 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
         if name == config.retriever:
             retriever = model
         save_model(model, draft.folder / "models" / name)
-    draft.metrics["temperature"] = models[config.retriever].manifest["metrics"].get("temperature", 1.0)
+    draft.metrics["temperature"] = models[config.retriever].manifest["metrics"].get("temperature")
     _write_histories(log, Vocabulary.load(log_artifact.folder / "users.vocabulary.arrow"), retriever, draft)
 
 

@@ -111,6 +111,7 @@ def _next(
     with torch.inference_mode():
         state = encode(release.retriever, past)
         items, scores = best_items(release, state, request, int(may.sum()), may)
+        assert release.temperature is not None  # a release without is refused
         logits = scores[0].astype(np.float64) / release.temperature
         if rollout.temperature is None:
             place = 0
@@ -155,7 +156,7 @@ def _foreseer(release: Release) -> AnyModel:
 
 def _check(release: Release) -> None:
     settings, model = release.settings, _foreseer(release)
-    if not isinstance(release.retriever, VectorRetriever):
+    if not isinstance(release.retriever, VectorRetriever) or release.temperature is None:
         raise BadRequest(
             f"the release retrieves with {settings.retriever!r}, whose scores are no odds of the next item; publish a"
             " retriever such as argus"

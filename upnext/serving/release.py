@@ -108,8 +108,8 @@ class Release:
     popular: AnyModel | None
     ranker: AnyModel | None
     """Orders what the retriever chose; the retriever itself where the settings name it twice."""
-    temperature: float
-    """The retriever's scores divided by it are logits of the next item."""
+    temperature: float | None
+    """The retriever's scores divided by it are logits of the next item; None where they are no such thing."""
     histories: LmdbStore
     held: NDArray[np.bytes_]
     """(n,) the sorted keys of the posted events that the log of this release holds."""
