@@ -246,6 +246,7 @@ def test_towers_that_find_what_is_chosen_later(project):
         ("finetune.finder.lag=100d", "nothing to train on"),
         ('finetune.finder.positives.view="all"', "hard_negatives has no effect: nothing of the training part was"),
         ('pretrain.mean.model={ kind = "popular", view = "watched" }', "none of frequency, mean, oracle"),
+        ('pretrain.scratch.positives.view="x"', "no view 'x'"),
         ('pretrain.argus.positives.view="watched"', "'positives' has no effect on a argus model"),
         ("pretrain.scratch.tasks.next_item=1", "'tasks' has no effect: a two_towers model has one"),
     ],
@@ -255,3 +256,5 @@ def test_bad_settings_of_retrieval_are_explained(project, setting, words):
     done = upnext("run", project, "--until", "finetune", "--set", setting)
     assert done.returncode == 2, done.stderr
     assert words in " ".join(done.stderr.split())
+    if "no view" in words:  # before hours of training, not after
+        assert "pretrain" not in done.stdout

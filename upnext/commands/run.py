@@ -14,9 +14,12 @@ from rich.table import Table
 
 from upnext.base.artifacts import Artifact
 from upnext.base.errors import BadConfig
+from upnext.base.views import ALL
 from upnext.commands import simulate
 from upnext.commands.project import Project
 from upnext.events.log import EventLog
+from upnext.fitting.finetuning import check_lag
+from upnext.models.two_towers import TwoTowersConfig
 from upnext.pipeline import evaluate, finetune, prepare, pretrain, publish, rank, serve
 
 __all__ = ["STAGES", "run_stages"]
@@ -54,7 +57,10 @@ def run_stages(
 def _check_views(project: Project, log: EventLog) -> None:
     """Refuse what the log does not have before hours of training, not after."""
     for settings in project.pretrain.values():
-        log.in_view(settings.model.view)
+        for view in (settings.model.view, settings.positives.view, settings.tasks.next_item_view):
+            log.mask(view or ALL)
+        if isinstance(settings.model, TwoTowersConfig):
+            check_lag(settings.model.lag, log)
     evaluate.check(project.evaluate, log)
     for towers in project.finetune.values():
         finetune.check(towers, project.encoder_of(towers), log)
