@@ -153,6 +153,7 @@ def test_a_killed_fine_tuning_goes_on_bit_for_bit(project):
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
+        ('prepare.split={kind="leave_last_out"}', "leave-last-out keeps one event per user for validation"),
         ('finetune.towers.from="x"', "finetune.towers.from is 'x'; the ARGUS models of [pretrain]: ['argus']"),
         ("finetune.towers.utility={ liked = 1.0 }", "a utility weight for the feedback 'liked'; the log has"),
         ('finetune.towers.window="3d"', "lag 43200000 ms is shorter than window 259200000 ms"),

@@ -16,9 +16,11 @@ from upnext.base.ids import item_hash
 from upnext.base.protocols import Link, expectation
 from upnext.evaluation.feedback import Foreseen, evaluate_feedback, feedback_figures, mean_of, predict_feedback
 from upnext.evaluation.rates import Rates, RatesConfig
+from upnext.evaluation.utility import Ordering
 from upnext.events.log import EventLog
 from upnext.events.split import TEST
 from upnext.models.argus import ARGUS, ARGUSConfig
+from upnext.models.popularity import RecentlyPopular, RecentlyPopularConfig
 from upnext.nn.encoders import Inputs
 
 
@@ -161,3 +163,15 @@ def test_asked_as_of_a_moment_nothing_later_counts(events):
             MODELS["all"], EventLog(log.schema, changed, log.offsets), asked, known_at=known_at[asked]
         )
         np.testing.assert_allclose(again["played"][0], before[row], atol=1e-6)
+
+
+def test_what_is_popular_is_asked_as_of_that_moment_too():
+    log = log_of([Event(2, 5, 0), Event(3, 5, 3), Event(3, 6, 4), Event(3, 6, 5)])
+    popular = RecentlyPopular(
+        RecentlyPopularConfig(window=3_600_000), log.rows.item, log.rows.time_ms, np.zeros(NUM_ITEMS, np.int64)
+    )
+    rows = np.array([3])
+    assert log.rows.time_ms[3] == 5
+    now = predict_feedback(Ordering(popular), log, rows)["score"]
+    then = predict_feedback(Ordering(popular), log, rows, known_at=np.array([4]))["score"]
+    assert (now.item(), then.item()) == (1, 0)  # without the event at 4, of the same item

@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from upnext.base.artifacts import Workspace
 from upnext.base.configuration import Config, parse_config, read_toml
+from upnext.events.split import LeaveLastOut
+from upnext.fitting.finetuning import PairwiseConfig
 from upnext.models.argus import ARGUSConfig
 from upnext.pipeline.evaluate import EvaluateConfig
 from upnext.pipeline.finetune import FinetuneConfig
@@ -73,6 +75,11 @@ class Project(Config):
             usable = sorted(one for one, of in self.pretrain.items() if isinstance(of.model, ARGUSConfig))
             if towers.start not in usable:
                 raise ValueError(f"finetune.{name}.from is {towers.start!r}; the ARGUS models of [pretrain]: {usable}")
+            if isinstance(towers, PairwiseConfig) and isinstance(self.prepare.split, LeaveLastOut):
+                raise ValueError(
+                    f"finetune.{name} learns from pairs, and leave-last-out keeps one event per user for validation: no"
+                    ' pair to stop by; set prepare.split.kind = "global_time", or kind = "retrieval"'
+                )
         if self.publish is not None:
             usable = sorted([*self.pretrain, *self.finetune])
             for key in ("retriever", "ranker", "popular"):

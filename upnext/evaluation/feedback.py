@@ -42,7 +42,8 @@ def predict_feedback(
     before the request, or before the model's lag, the last `max_length` events of it.
 
     Args:     rows: (N,) of the log; features: what is known of these events as candidates, (N,) by name.
-              device: where the model is. known_at: (N,) histories end before these moments too, one for each request.
+              device: where the model is. known_at: (N,) moments, one for each request, as of which it is asked where
+              they come before it: nothing from then on is known.
     Returns:  per component (N,): the expectation, in the order of `rows`.
     """
     in_view, events = log.in_view(model.view)
@@ -67,7 +68,8 @@ def predict_feedback(
             state = model.encode(events.batch(begins[block], ends[block]).to(device))
             read = {name: _column(column, asked) for name, column in (features or {}).items()}
             candidates = _candidates(log, rows[asked], mask, read)
-            outputs = model.predict(state, _request(log, rows[first[block]]).to(device), candidates.to(device))
+            request = _request(log, rows[first[block]], None if known_at is None else known_at[first[block]])
+            outputs = model.predict(state, request.to(device), candidates.to(device))
         for name, link in model.components.items():
             answers[name][asked[mask]] = expectation(outputs[name], link).cpu().numpy()[mask]
     return answers
@@ -85,10 +87,10 @@ def _requests(log: EventLog, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64]
     return number, first
 
 
-def _request(log: EventLog, rows: NDArray[np.int64]) -> Request:
-    start = log.request_start[rows]
-    time_ms, user = torch.from_numpy(log.rows.time_ms[start]), torch.from_numpy(log.rows.user[rows])
-    return Request(time_ms, user, contexts_of(log, rows))
+def _request(log: EventLog, rows: NDArray[np.int64], known_at: NDArray[np.int64] | None) -> Request:
+    time_ms = log.rows.time_ms[log.request_start[rows]]
+    asked_ms = time_ms if known_at is None else np.minimum(time_ms, known_at)
+    return Request(torch.from_numpy(asked_ms), torch.from_numpy(log.rows.user[rows]), contexts_of(log, rows))
 
 
 def _candidates(
