@@ -77,6 +77,17 @@ def test_a_feedback_called_as_another_column_of_scores_is_refused(project, tmp_p
     assert "'argus' foresees a feedback 'score', and a column argus.score stands for" in " ".join(done.stderr.split())
 
 
+def test_a_log_without_feedback_has_a_report(project):
+    text = project.read_text().replace('[prepare.source.feedback]\nplayed = "fraction"\n', "")
+    text = text.replace('[prepare.views]\nwatched = "played >= 0.5"\n', "").replace('view = "watched"\n', "")
+    text = text.replace('[pretrain.argus.tasks.feedback]\nplayed = { weight = 0.5, loss = "squared" }\n', "")
+    project.write_text(text)
+    succeed("run", project, "--until", "evaluate")
+    report = Workspace(project.parent / "work").current("report", "report").folder
+    assert json.loads((report / "feedback.json").read_text()) == []
+    assert "nip_loss" in (report / "next_item.json").read_text()
+
+
 def test_it_reads_only_the_contexts_it_is_told_to(project):
     succeed("run", project, "--until", "pretrain", "--set", "pretrain.argus.model.contexts=[]")
     folder = Workspace(project.parent / "work").current("model-argus", "model").folder

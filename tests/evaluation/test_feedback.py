@@ -144,6 +144,7 @@ def test_an_order_is_measured_by_how_it_tells_binary_feedback():
     rows = evaluate_feedback({"only": only, "both": both}, log, part, 20)
     values = {(row["model"], row["metric"]): row["value"] for row in rows}
     assert values == {("only", "auc"): 2 / 4, ("only", "user_auc"): (1 + 0) / 2}
+    assert evaluate_feedback({"nothing": Foreseen({}, {})}, log, part, 20) == []  # of a log without feedback
 
 
 @settings(deadline=None, max_examples=40)
