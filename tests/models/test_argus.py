@@ -111,7 +111,7 @@ def outputs(model: ARGUS, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
 def test_keeps_the_contract(form):
     bare = Inputs(has_times=True, contexts={}, feedback={}, item_features={})
     model = make(form, bare)
-    model.use_items(ItemTable(model.items.item, model.items.item_hash))
+    model.items = ItemTable(model.items.item, model.items.item_hash)
     with torch.inference_mode():
         check_retriever(model, V, model.items)
 

@@ -333,7 +333,7 @@ def publish_towers(folder: Path, hours: Published) -> Published:
     file.write_text(text + TOWERS + '[publish]\nretriever = "towers"\nview = "liked"\n')
     project = load_project(file)
     for name, config in project.finetune.items():
-        finetune.run(config, project.pretrain[config.start].model, project.opened(), name)  # type: ignore[arg-type]
+        finetune.run(config, project.encoder_of(config), project.opened(), name)
     assert project.publish is not None
     publish.run(project.publish, project.opened())
     return Published(file, workspace)

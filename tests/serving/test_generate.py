@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,8 +36,8 @@ def by_retriever(release: Release) -> Release:
     return replace(release, settings=settings, ranker=None)
 
 
-def roll(service: Service, user: str, **given: object) -> list[Imagined]:
-    return generate(service.release, service.histories, Rollout(user, NOW, **({"step_ms": STEP_MS} | given)))  # type: ignore[arg-type]
+def roll(service: Service, user: str, **given: Any) -> list[Imagined]:
+    return generate(service.release, service.histories, Rollout(user, NOW, **({"step_ms": STEP_MS} | given)))
 
 
 @pytest.mark.parametrize("user", ["u11", "u12", "a stranger"])

@@ -75,9 +75,7 @@ def bootstrap_together(
     Returns:  M intervals, each what `bootstrap_over_users` gives for that row.
     Raises:   BadConfig, BadBatch: as `bootstrap_over_users`.
     """
-    _check_level(level)
-    if num_samples < 1:
-        raise BadConfig(f"num_samples is {num_samples}; give 1 or more")
+    _check_samples(num_samples, level)
     if values.shape[1:] != users.shape:
         raise BadBatch(f"values have shape {values.shape[1:]} and users {users.shape}; give one user per value")
     is_known = ~np.isnan(values).any(axis=0)
@@ -109,9 +107,7 @@ def bootstrap_ratio(
     Returns:  the estimate and the interval; all NaN without values.
     Raises:   BadConfig: no samples, or a level outside (0, 1).
     """
-    _check_level(level)
-    if num_samples < 1:
-        raise BadConfig(f"num_samples is {num_samples}; give 1 or more")
+    _check_samples(num_samples, level)
     if not len(values):
         return Interval(math.nan, math.nan, math.nan)
     _, user = np.unique(users, return_inverse=True)
@@ -204,6 +200,12 @@ def _t_inside(freedom: int, angle: float) -> float:
         term *= math.cos(angle) ** 2 * (power + 1) / (power + 2)
     total *= math.sin(angle)
     return 2 / math.pi * (angle + total) if is_odd else total
+
+
+def _check_samples(num_samples: int, level: float) -> None:
+    _check_level(level)
+    if num_samples < 1:
+        raise BadConfig(f"num_samples is {num_samples}; give 1 or more")
 
 
 def _check_level(level: float) -> None:

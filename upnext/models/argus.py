@@ -154,10 +154,6 @@ class ARGUS(nn.Module):
         self._vectors = None
         return super().train(mode)
 
-    def use_items(self, items: ItemTable) -> None:
-        """Take another catalogue, such as one with new items; dense ids that it shares must mean the same."""
-        self.items, self._vectors = items, None
-
     # What training asks for.
 
     def moments(
