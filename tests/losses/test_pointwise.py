@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from upnext.losses.pointwise import (
+    approximate_weighted_logistic_loss,
     binary_cross_entropy,
     poisson_deviance,
     squared_probability_error,
@@ -16,19 +17,25 @@ LOSSES = {
     "squared": lambda z, y: (1 / (1 + math.exp(-z)) - y) ** 2,
     "poisson": lambda z, y: (math.exp(z) - y * z) / 3,
     "weighted": lambda z, y: (y * math.log(1 + math.exp(-z)) + math.log(1 + math.exp(z))) / (1 + 3),
+    "weighted_approximate": lambda z, y: (
+        (y * math.log(1 + math.exp(-z)) if y > 0 else math.log(1 + math.exp(z))) / (1 + 3)
+    ),
 }
 OURS = {
     "bce": binary_cross_entropy,
     "squared": squared_probability_error,
     "poisson": lambda z, y: poisson_deviance(z, y, torch.tensor(3.0, dtype=torch.float64)),
     "weighted": lambda z, y: weighted_logistic_loss(z, y, torch.tensor(3.0, dtype=torch.float64)),
+    "weighted_approximate": lambda z, y: approximate_weighted_logistic_loss(
+        z, y, torch.tensor(3.0, dtype=torch.float64)
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", LOSSES)
 def test_equals_the_formula_with_its_gradient(kind):
     z = np.linspace(-4, 4, 9)
-    y = np.array([0, 1, 0.5, 0.2, 1, 0, 0.9, 1, 0]) * (20 if kind in ("poisson", "weighted") else 1)
+    y = np.array([0, 1, 0.5, 0.2, 1, 0, 0.9, 1, 0]) * (1 if kind in ("bce", "squared") else 20)
     logits = torch.tensor(z, requires_grad=True)
     losses = OURS[kind](logits, torch.tensor(y))
     losses.sum().backward()
@@ -50,7 +57,45 @@ def test_amounts_are_learnt_as_their_mean(kind):
     assert z.grad.sum().item() == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("kind", "odds"),
+    [
+        # Watched for 30 and 6 of 12 impressions; for 1 of 4; not at all of 3 (the limit of both forms is 0).
+        ("weighted", [36 / 12, 1 / 4, 0]),
+        ("weighted_approximate", [36 / 10, 1 / 3, 0]),
+    ],
+)
+def test_the_odds_of_a_planted_table(kind, odds):
+    """Newton's steps on a logit for each of three titles end at E[T], and at E[T] / (1 - P) in the published form."""
+    title = torch.tensor([0] * 12 + [1] * 4 + [2] * 3)
+    watched = torch.tensor([30.0, 6] + [0] * 10 + [1] + [0] * 3 + [0] * 3, dtype=torch.float64)
+    z = torch.zeros(3, dtype=torch.float64)
+    for _ in range(30):
+        leaf = z.clone().requires_grad_()
+        losses = OURS[kind](leaf[title], watched)
+        (slope,) = torch.autograd.grad(losses.sum(), leaf, create_graph=True)
+        (bend,) = torch.autograd.grad(slope.sum(), leaf)
+        z = (z - (slope / bend).detach().clamp(-2, 2)).clamp(min=-30)
+    np.testing.assert_allclose(z.exp(), odds, atol=1e-10)
+
+
+def test_the_published_form_can_order_two_titles_wrongly():
+    """Nine in ten watch one for 4 seconds, one in ten the other for 60: the means are 3.6 and 6."""
+    means, shares = np.array([3.6, 6.0]), np.array([0.9, 0.1])
+    odds = []
+    for mean, share in zip(means, shares, strict=True):
+        watched = torch.zeros(10, dtype=torch.float64)
+        watched[: round(10 * share)] = mean / share
+        z = torch.tensor(math.log(mean / (1 - share)), dtype=torch.float64, requires_grad=True)
+        approximate_weighted_logistic_loss(z.expand(10), watched, torch.tensor(1.0)).sum().backward()
+        assert z.grad is not None
+        assert z.grad.item() == pytest.approx(0, abs=1e-12)
+        odds.append(z.exp().item())
+    assert odds[0] > odds[1]
+
+
 def test_huge_logits_stay_finite():
     z = torch.tensor([-1e4, 1e4])
     assert torch.isfinite(binary_cross_entropy(z, torch.tensor([1.0, 0.0]))).all()
-    assert torch.isfinite(weighted_logistic_loss(z, torch.tensor([5.0, 0.0]), torch.tensor(1.0))).all()
+    for weighted in (weighted_logistic_loss, approximate_weighted_logistic_loss):
+        assert torch.isfinite(weighted(z, torch.tensor([5.0, 0.0]), torch.tensor(1.0))).all()

@@ -7,7 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["binary_cross_entropy", "poisson_deviance", "squared_probability_error", "weighted_logistic_loss"]
+__all__ = [
+    "approximate_weighted_logistic_loss",
+    "binary_cross_entropy",
+    "poisson_deviance",
+    "squared_probability_error",
+    "weighted_logistic_loss",
+]
 
 
 def binary_cross_entropy(logits: Float[Tensor, " N"], targets: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
@@ -38,9 +44,31 @@ def weighted_logistic_loss(
 ) -> Float[Tensor, " N"]:
     """Logistic regression whose odds e^z learn E[y]: each example is a negative of weight 1 and a positive of weight y.
 
-    y softplus(-z) + softplus(z), divided by 1 + m; its gradient in z is (σ(z) (1 + y) - y) / (1 + m), zero in the mean
-    where e^z = E[y].
+    y softplus(-z) + softplus(z), divided by 1 + m; its gradient in z is (σ(z) (1 + y) - y) / (1 + m). Of n examples
+    that share z the gradients add up to σ(z) (n + Σy) - Σy, zero where σ(z) = Σy / (n + Σy), so e^z = Σy / n.
 
-    Source:   S5 of Covington et al. 2016, in the form whose odds are E[T] and not E[T] / (1 - P).
+    Source:   S5 of Covington et al. 2016, with one more negative of weight 1 for each positive: the odds are then E[T]
+              and not E[T] / (1 - P), as those of `approximate_weighted_logistic_loss`.
     """
     return (targets * F.softplus(-logits) + F.softplus(logits)) / (1 + scale)
+
+
+def approximate_weighted_logistic_loss(
+    logits: Float[Tensor, " N"], targets: Float[Tensor, " N"], scale: Float[Tensor, ""]
+) -> Float[Tensor, " N"]:
+    """The published weighted logistic regression: a positive (y > 0) weighs y, a negative (y = 0) weighs 1.
+
+    y softplus(-z) + [y = 0] softplus(z), divided by 1 + m; its gradient in z is σ(z) (y + [y = 0]) - y, divided alike.
+    Of n examples that share z, k of them positive, the gradients add up to σ(z) (n - k + Σy) - Σy, zero where
+    σ(z) = Σy / (n - k + Σy), so
+
+        e^z = Σy / (n - k) = (Σy / n) / (1 - k / n) = E[y] / (1 - P),
+
+    P the share of positives. Four impressions, one of them watched for 30 seconds: e^z = 30 / 3 = 10, the mean is
+    7.5. The odds are too large by 1 / (1 - P), 1 % where one in a hundred is watched, and the order of two items that
+    differ in P can be wrong. Where everything is positive nothing bounds z.
+
+    Source:   Covington et al. 2016, section 4.2.
+    """
+    is_negative = (targets == 0).to(logits.dtype)
+    return (targets * F.softplus(-logits) + is_negative * F.softplus(logits)) / (1 + scale)

@@ -1,6 +1,6 @@
 """ARGUS's two tasks in one pass: the next item, and the feedback on it."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -8,35 +8,13 @@ from torch import Tensor, nn
 
 from upnext.base.batches import SequenceBatch
 from upnext.base.configuration import Config
-from upnext.base.errors import BadConfig
 from upnext.base.schema import feedback_column
 from upnext.base.views import TARGET
-from upnext.losses.pointwise import (
-    binary_cross_entropy,
-    poisson_deviance,
-    squared_probability_error,
-    weighted_logistic_loss,
-)
 from upnext.models.argus import ARGUS
+from upnext.objectives.feedback import FeedbackLoss, FeedbackLosses
 from upnext.objectives.softmax import CatalogueSoftmax, trained_rows
 
-__all__ = ["ARGUSObjective", "FeedbackLoss", "TaskConfig"]
-
-LossKind = Literal["bce", "squared", "poisson", "weighted"]
-_ALLOWED: dict[str, tuple[LossKind, ...]] = {
-    "binary": ("bce", "squared"),
-    "fraction": ("bce", "squared"),
-    "amount": ("poisson", "weighted"),
-}
-
-
-class FeedbackLoss(Config):
-    """How one feedback is learnt."""
-
-    weight: Annotated[float, Field(ge=0)] = 1.0
-    """Its share in the loss; 0 leaves it out."""
-    loss: LossKind | None = None
-    """`bce` or `squared` for binary feedback and fractions, `poisson` or `weighted` for amounts. Unset: the first."""
+__all__ = ["ARGUSObjective", "TaskConfig"]
 
 
 class TaskConfig(Config):
@@ -62,18 +40,8 @@ class ARGUSObjective(nn.Module):
 
     def __init__(self, model: ARGUS, softmax: CatalogueSoftmax, config: TaskConfig, means: dict[str, float]) -> None:
         super().__init__()
-        kinds = model.inputs.feedback
-        for name in config.feedback.keys() - kinds.keys():
-            raise BadConfig(f"the loss of a feedback {name!r}; the log has {sorted(kinds)}")
         self.model, self.softmax, self.config = model, softmax, config
-        self.losses: dict[str, tuple[LossKind, float]] = {}
-        for name, kind in kinds.items():
-            asked = config.feedback.get(name, FeedbackLoss())
-            if asked.loss is not None and asked.loss not in _ALLOWED[kind]:
-                raise BadConfig(f"loss {asked.loss!r} of the {kind} {name!r}; allowed: {', '.join(_ALLOWED[kind])}")
-            if asked.weight > 0:
-                self.losses[name] = asked.loss or _ALLOWED[kind][0], asked.weight
-        self.scales = {name: torch.tensor(max(mean, 1e-6)) for name, mean in means.items()}
+        self.losses = FeedbackLosses(model.inputs.feedback, config.feedback, means)
         self.trained_items, self.row_of_item = trained_rows(model.trained)
 
     def num_activations(self, tokens: int) -> int:
@@ -90,11 +58,8 @@ class ARGUSObjective(nn.Module):
             terms["next_item"] = self._next_item(batch, selected, queries)
         for number, name in enumerate(self.model.inputs.feedback):
             if name in self.losses:
-                column = batch.columns[feedback_column(name)]
-                observed, values = column.observed[selected], column.values[selected]
-                kind, weight = self.losses[name]
-                losses = self._feedback(kind, logits[observed, number], values[observed], name)
-                terms[f"feedback.{name}"] = weight * losses.sum(), observed.sum().to(torch.float32)
+                column = batch.columns[feedback_column(name)].take(selected)
+                terms[f"feedback.{name}"] = self.losses.term(name, logits[:, number], column)
         return terms
 
     def _next_item(self, batch: SequenceBatch, selected: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,14 +72,3 @@ class ARGUSObjective(nn.Module):
 
     def _vectors(self, rows: Tensor) -> Tensor:
         return self.model.vectors_of(self.trained_items[rows])
-
-    def _feedback(self, kind: LossKind, logits: Tensor, values: Tensor, name: str) -> Tensor:
-        match kind:
-            case "bce":
-                return binary_cross_entropy(logits, values)
-            case "squared":
-                return squared_probability_error(logits, values)
-            case "poisson":
-                return poisson_deviance(logits, values, self.scales[name].to(logits.device))
-            case "weighted":
-                return weighted_logistic_loss(logits, values, self.scales[name].to(logits.device))
