@@ -107,6 +107,14 @@ def test_a_cache_continues_a_history():
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-5)
 
 
+def test_the_last_token_alone_equals_the_last_of_all():
+    torch.manual_seed(0)
+    layer = TransformerLayer(8, 2, 0.0)
+    x, lengths = torch.randn(3, 7, 8), [7, 1, 4]
+    whole = layer(x, layout(lengths, 7))[torch.arange(3), torch.tensor(lengths) - 1]
+    torch.testing.assert_close(layer.last(x, torch.tensor(lengths)), whole, atol=1e-5, rtol=1e-5)
+
+
 def test_dropout_acts_in_training_only():
     torch.manual_seed(0)
     layer = TransformerLayer(8, 2, 0.5)

@@ -7,7 +7,7 @@ Shape letters: B rows, L events, N selected events, D width, C candidates, V ite
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -213,8 +213,11 @@ class ARGUS(nn.Module):
             last_ms = torch.where(lengths > 0, histories.time_ms[rows, (lengths - 1).clamp(min=0)], last_ms)
         known = {"length": lengths, "last_ms": last_ms}
         if self.config.form == "simplified":
-            states = self._transform(*self._simplified_tokens(*parts, histories))
-            return State(known | {"hidden": states[rows, lengths]})
+            x, layout = self._simplified_tokens(*parts, histories)
+            for layer in self.layers[:-1]:
+                x = layer(x, layout)
+            last = cast("TransformerLayer", self.layers[-1])
+            return State(known | {"hidden": self.norm(last.last(x, layout.lengths))})
         caches = [KeyValueCache() for _ in self.layers]
         self._transform(*self._full_tokens(*parts, histories), caches)
         keys = torch.stack([_held(cache.keys) for cache in caches], dim=2)  # (B, H, layers, T, D/H)

@@ -50,6 +50,10 @@ class _Counting:
         """A state without content: only its number of rows matters."""
         return State({"rows": torch.zeros(len(histories), 0)})
 
+    def counts_at(self, time_ms: int) -> Float[Tensor, " V"]:
+        """Everybody's scores at a moment: the same tensor as in the call before, while nothing changed."""
+        raise AssertionError("each baseline has its own")
+
     def _scores(self, state: State, request: Request) -> Tensor:
         raise AssertionError("each baseline has its own")
 
@@ -77,8 +81,16 @@ class Popular(_Counting):
         """Count training events: `items` (N,) dense ids, `num_items` = V."""
         return cls(config, torch.from_numpy(np.bincount(items, minlength=num_items)))
 
+    @cached_property
+    def _everyones(self) -> Tensor:
+        return self.counts.float()
+
+    def counts_at(self, time_ms: int) -> Float[Tensor, " V"]:
+        """Training events."""
+        return self._everyones
+
     def _scores(self, state: State, request: Request) -> Tensor:
-        return self.counts.float().expand(len(state), -1)
+        return self._everyones.expand(len(state), -1)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint holds."""
@@ -148,17 +160,27 @@ class RecentlyPopular(_Counting):
         self._times_ms[first:new] = np.insert(self._times_ms[first:old], places - first, times_ms)
         self._window = self._window.with_late(items, places)
 
+    def counts_at(self, time_ms: int) -> Float[Tensor, " V"]:
+        """Events of the window that ends before a moment."""
+        starts, ends = self._windows(np.array([time_ms]))
+        self._move(int(starts[0]), int(ends[0]))
+        return self._window.scores
+
     def _scores(self, state: State, request: Request) -> Tensor:
-        times, stream = request.time_ms.cpu().numpy(), self._times_ms[: self._size]
-        ends = np.searchsorted(stream, times, side="left")
-        last = stream[np.maximum(ends - 1, 0)] if len(stream) else np.zeros_like(times)
-        starts = np.where(ends > 0, np.searchsorted(stream, last - self.config.window, side="right"), 0)
-        scores = np.empty((len(times), len(self._before)), np.float32)
+        starts, ends = self._windows(request.time_ms.cpu().numpy())
+        scores = torch.empty(len(ends), len(self._before))
         # Requests in time order share their windows, also with the call before: counts change where the window moves.
-        for row in np.argsort(ends, kind="stable"):
+        for row in np.argsort(ends, kind="stable").tolist():
             self._move(int(starts[row]), int(ends[row]))
             scores[row] = self._window.scores
-        return torch.from_numpy(scores)
+        return scores
+
+    def _windows(self, times: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where in the stream the windows of requests start and end."""
+        stream = self._times_ms[: self._size]
+        ends = np.searchsorted(stream, times, side="left")
+        last = stream[np.maximum(ends - 1, 0)] if len(stream) else np.zeros_like(times)
+        return np.where(ends > 0, np.searchsorted(stream, last - self.config.window, side="right"), 0), ends
 
     def _move(self, start: int, end: int) -> None:
         window = self._window
@@ -199,10 +221,9 @@ class _Window:
     older: NDArray[np.int64]
 
     @cached_property
-    def scores(self) -> NDArray[np.float32]:
+    def scores(self) -> Tensor:
         """(V,) float32: events in the window; the share of earlier ones decides between equal counts."""
-        scores: NDArray[np.float32] = (self.recent + self.older / (self.older.max() + 1)).astype(np.float32)
-        return scores
+        return torch.from_numpy((self.recent + self.older / (self.older.max() + 1)).astype(np.float32))
 
     def with_late(self, items: NDArray[np.int64], places: NDArray[np.int64]) -> "_Window":
         """The same window of a stream into which events were inserted at rising places."""

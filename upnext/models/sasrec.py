@@ -3,7 +3,7 @@
 Shape letters: B rows, L events, D width, V catalogue, C candidates.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -99,15 +99,18 @@ class SASRec(nn.Module):
 
         Args:     histories: events of the model's view, at most `max_length` per row.
         """
-        B, L = histories.item.shape
-        items = self.item_embedding(histories.item) * self.config.width**0.5
-        x = torch.cat([self.start.expand(B, 1, -1) * self.config.width**0.5, items], dim=1)
-        x = self.dropout(x + self.positions[: L + 1])
-        layout = _with_start(histories.layout)
+        x, layout = self._tokens(histories)
         for layer in self.layers:
             x = layer(x, layout, None)
         out: Tensor = self.norm(x)
         return out
+
+    def _tokens(self, histories: SequenceBatch) -> tuple[Float[Tensor, "B moments D"], Layout]:
+        """A start token, then one per event."""
+        B, L = histories.item.shape
+        items = self.item_embedding(histories.item) * self.config.width**0.5
+        x = torch.cat([self.start.expand(B, 1, -1) * self.config.width**0.5, items], dim=1)
+        return self.dropout(x + self.positions[: L + 1]), _with_start(histories.layout)
 
     def num_activations(self, tokens: int) -> int:
         """How many float32 numbers training holds for T tokens, start tokens included.
@@ -123,8 +126,11 @@ class SASRec(nn.Module):
     def encode(self, histories: SequenceBatch) -> State:
         """Encode histories into the state after their last event."""
         histories = histories.view(self.view).last(self.max_length)
-        states = self.states(histories)
-        return State({"hidden": states[torch.arange(len(histories)), histories.lengths]})
+        x, layout = self._tokens(histories)
+        for layer in self.layers[:-1]:
+            x = layer(x, layout, None)
+        last = cast("TransformerLayer", self.layers[-1])
+        return State({"hidden": self.norm(last.last(x, layout.lengths))})
 
     def query_vectors(self, state: State, request: Request) -> Float[Tensor, "B D"]:
         """The state itself: SASRec knows no context."""

@@ -78,6 +78,17 @@ class CausalSelfAttention(nn.Module):
         out: Tensor = self.output(attended.transpose(1, 2).reshape(B, L, D))
         return out
 
+    def last(self, x: Float[Tensor, "B L D"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
+        """What `forward` gives each row's last token: one query a row."""
+        B, L, D = x.shape
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        q = F.linear(x[torch.arange(B, device=x.device), lengths - 1], weight[:D], bias[:D])
+        k, v = F.linear(x, weight[D:], bias[D:]).view(B, L, 2, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        real = torch.arange(L, device=x.device) < lengths[:, None]
+        q = q.view(B, self.heads, 1, D // self.heads)
+        out: Tensor = self.output(F.scaled_dot_product_attention(q, k, v, real[:, None, None]).reshape(B, D))
+        return out
+
 
 def _siblings_apart(
     q: Float[Tensor, "B H L d"], k: Float[Tensor, "B H L d"], v: Float[Tensor, "B H L d"], layout: Layout

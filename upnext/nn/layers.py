@@ -3,7 +3,8 @@
 Shape letters: B rows, L tokens, D width.
 """
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from upnext.base.batches import Layout
@@ -37,4 +38,11 @@ class TransformerLayer(nn.Module):
         """Apply the layer; with a cache, `x` continues the tokens in it."""
         x = x + self.dropout(self.attention(self.attention_norm(x), layout, cache))
         out: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        return out
+
+    def last(self, x: Float[Tensor, "B L D"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
+        """What `forward` makes of each row's last token, without what it makes of the others."""
+        rows = torch.arange(len(x), device=x.device)
+        own = x[rows, lengths - 1] + self.dropout(self.attention.last(self.attention_norm(x), lengths))
+        out: Tensor = own + self.dropout(self.feed_forward(self.feed_forward_norm(own)))
         return out

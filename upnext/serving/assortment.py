@@ -20,7 +20,8 @@ from upnext.base.protocols import Index, VectorRetriever
 from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TITLE
 from upnext.base.selection import Parts
 from upnext.index.exact import ExactIndex
-from upnext.models.popularity import RecentlyPopular
+from upnext.models.popularity import Popular, RecentlyPopular
+from upnext.serving.popular import PopularOrder
 from upnext.serving.records import ItemRecord
 from upnext.serving.release import Release
 from upnext.serving.titles import TitleIndex
@@ -50,7 +51,7 @@ class Assortment:
 
     def prepare(self) -> None:
         """Work out now what would else be worked out when it is first asked for."""
-        _ = self.rows, self.everything, self.catalogue, self.unscored, self.index
+        _ = self.rows, self.everything, self.catalogue, self.unscored, self.index, self.popular
 
     def dense(self, item_id: ExternalId) -> int:
         """Number an item; 1 when neither the catalogue nor a change knows it."""
@@ -160,6 +161,14 @@ class Assortment:
     def catalogue(self) -> Parts:
         """Of it, what the release's catalogue holds."""
         return Parts([np.flatnonzero(self.is_shown[: len(self.release.catalogue)])])
+
+    @cached_property
+    def popular(self) -> PopularOrder | None:
+        """The order of the row "Popular now", where what is shown there is counted."""
+        model = self.release.popular
+        if isinstance(model, RecentlyPopular):  # it covers new items as well
+            return PopularOrder(model, self.everything)
+        return PopularOrder(model, self.catalogue) if isinstance(model, Popular) else None
 
     def _collections(self) -> dict[str, NDArray[np.bool_]]:
         num_known = len(self.release.catalogue)

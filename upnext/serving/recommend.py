@@ -93,7 +93,7 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
             if release.ranker is not release.retriever:
                 state = encode(release.ranker, readable(release.ranker, known, times, release.settings.lag))
             best = by_utility(release, assortment, state, request, contexts, best, counts)
-        popular = _popular(release.popular, assortment, known, request, wanted, hidden)
+        popular = _popular(release, assortment, known, request, wanted, hidden)
     chosen = pasts.in_view(release.view).lengths
     num_read = chosen if until is times else pasts.before(until).in_view(release.view).lengths
     unseen = _unseen(assortment, hidden, len(queries), wanted)
@@ -110,7 +110,7 @@ def row_for_anyone(release: Release, histories: Histories, time_ms: int, k: int)
     request = make_request(release, times, np.array([UNKNOWN]), [{}])
     hidden = hidden_items(release, nothing, np.array(False))
     with torch.inference_mode():
-        best = _popular(release.popular, assortment, nothing, request, k, hidden)
+        best = _popular(release, assortment, nothing, request, k, hidden)
         if best is None:
             _cover(release.retriever, assortment)
             state = encode(release.retriever, nothing)
@@ -138,26 +138,27 @@ def follow_stream(release: Release, histories: Histories, posted: list[LiveEvent
 
 
 def _popular(
-    model: AnyModel | None,
+    release: Release,
     assortment: Assortment,
     pasts: Pasts,
     request: Request,
     k: int,
     hidden: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> Best | None:
+    model = release.popular
     if model is None:
         return None
-    parts = assortment.everything if _cover(model, assortment) else assortment.catalogue
-    (best,) = best_of_each(model, None, encode(model, pasts), request, k, parts, hidden)
+    _cover(model, assortment)
+    if assortment.popular is not None:
+        return assortment.popular.best(request, k, hidden)
+    (best,) = best_of_each(model, None, encode(model, pasts), request, k, assortment.catalogue, hidden)
     return best
 
 
-def _cover(model: AnyModel, assortment: Assortment) -> bool:
-    """Whether a model knows items that came after it was made: those that count the stream do."""
+def _cover(model: AnyModel, assortment: Assortment) -> None:
+    """Tell a model that counts the stream of the items that came after it was made."""
     if isinstance(model, RecentlyPopular):
         model.cover(len(assortment))
-        return True
-    return False
 
 
 def _unseen(

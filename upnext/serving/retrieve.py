@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from upnext.base.batches import Column, Events, Request, State
 from upnext.base.ids import PADDING
-from upnext.base.protocols import Index, Ranker, VectorRetriever, lag_of
+from upnext.base.protocols import Index, VectorRetriever, lag_of
 from upnext.base.selection import Parts, best_of_parts
 from upnext.base.views import ALL
 from upnext.models.build import AnyModel
@@ -76,7 +76,8 @@ def readable(model: AnyModel, pasts: Pasts, time_ms: NDArray[np.int64], least_ms
 
 def encode(model: AnyModel, pasts: Pasts, max_tokens: int | None = None) -> State:
     """Encode what the model reads of each past: all in one batch, or in batches of so many tokens."""
-    seen = (pasts if isinstance(model, Ranker) else pasts.without_columns()).in_view(model.view)
+    # Not isinstance: to look for a protocol's members takes as long as to encode a layer.
+    seen = (pasts if hasattr(model, "predict") else pasts.without_columns()).in_view(model.view)
     return encode_ranges(model, seen.events, seen.offsets[:-1], seen.offsets[1:], max_tokens)
 
 
