@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import torch
@@ -43,6 +44,7 @@ class Assortment:
         unknown = [one for one in records.values() if known[one.item_id] == UNKNOWN]
         self._new = sorted(unknown, key=lambda one: one.number)
         self._dense = {one.item_id: number for number, one in enumerate(self._new, len(release.catalogue))}
+        self._in_json: dict[int, bytes] = {}
         self._changed = {known[one.item_id]: one for one in records.values() if known[one.item_id] != UNKNOWN}
 
     def __len__(self) -> int:
@@ -88,6 +90,13 @@ class Assortment:
             GENRES: shown.get(GENRES) or [],
             COLLECTION: shown.get(COLLECTION),
         }
+
+    def describe_in_json(self, dense: int) -> bytes:
+        """What `describe` says as JSON, without the closing brace, so that more can follow; kept, as pages ask often."""
+        described = self._in_json.get(dense)
+        if described is None:
+            described = self._in_json[dense] = msgspec.json.encode(self.describe(dense))[:-1]
+        return described
 
     def columns(self, dense: int) -> dict[str, Any]:
         """Every column of an item: those of the catalogue, and what was set since."""
