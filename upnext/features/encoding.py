@@ -29,14 +29,13 @@ from upnext.base.batches import Column
 from upnext.base.errors import BadData
 from upnext.base.ids import stable_hash
 from upnext.base.schema import FeatureKind
+from upnext.features.quantiles import quantiles, ranks
 from upnext.features.raw_values import as_columns
 
 __all__ = ["MOST_GRAMS", "MOST_VALUES", "Encoder", "grams"]
 
 MOST_VALUES = 64
 MOST_GRAMS = 32
-_LEVELS = 256
-"""Numbers are told apart to a part in 256 of the trained rows."""
 
 _TYPES: dict[FeatureKind, pa.DataType] = {
     "categorical": pa.large_string(),
@@ -69,7 +68,7 @@ class Encoder:
         for name, kind in kinds.items():
             if kind == "numeric":
                 values, observed = _numbers(_typed(table, name, kind))
-                bounds[name] = _quantiles(values[observed & trained])
+                bounds[name] = quantiles(values[observed & trained])
             elif kind == "vector":
                 lengths = _typed(table, name, kind).value_lengths().drop_null()
                 widths[name] = int(lengths[0].as_py()) if len(lengths) else 1
@@ -104,8 +103,8 @@ class Encoder:
                 return _padded(_hashed_texts(array), MOST_GRAMS)
             case "numeric":
                 values, observed = _numbers(array)
-                ranks = np.where(observed, _ranks(values, self.bounds[name]), 0.0)
-                return Column(torch.from_numpy(ranks.astype(np.float32)), torch.from_numpy(observed))
+                shares = np.where(observed, ranks(values, self.bounds[name]), 0.0)
+                return Column(torch.from_numpy(shares.astype(np.float32)), torch.from_numpy(observed))
             case "vector":
                 return _vectors(array, self.widths[name], name)
 
@@ -172,19 +171,6 @@ def _padded(rows: list[list[int]], most: int) -> Column:
 def _numbers(array: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     values = array.fill_null(np.nan).to_numpy(zero_copy_only=False)
     return values, ~np.isnan(values)
-
-
-def _quantiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(Q,) values of the data that split it into equal parts; none of no data."""
-    if not len(values):
-        return np.empty(0, np.float64)
-    return np.quantile(values, np.arange(1, _LEVELS) / _LEVELS, method="inverted_cdf")
-
-
-def _ranks(values: NDArray[np.float64], bounds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The share of boundaries below each value, those equal to it counted half: in [0, 1)."""
-    below, upto = (np.searchsorted(bounds, values, side=side) for side in ("left", "right"))
-    return (below + upto) / 2 / (len(bounds) + 1)
 
 
 def _vectors(array: pa.Array, width: int, name: str) -> Column:

@@ -1,0 +1,50 @@
+"""Numbers as a network reads them: quantile ranks, each with its square and its square root.
+
+Shape letters: F features, Q boundaries.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from upnext.base.batches import Column
+
+__all__ = ["QuantileNumbers"]
+
+
+class QuantileNumbers(nn.Module):
+    """Each number becomes r, r² and √r, r the share of trained values below it in [0, 1), and a flag if it is missing.
+
+    The powers let a linear layer bend; what was not observed has zeros and the flag. The boundaries are saved with the
+    weights, so that training and serving read the same numbers.
+
+    Args:     names: of the features, in the order of their boundaries; bounds: (F, Q) float64, rising along each row.
+    Source:   Covington et al. 2016, section 4.1. r is a share of boundaries, ties counted half; the source interpolates
+              between them.
+    """
+
+    def __init__(self, names: Sequence[str], bounds: Float[Tensor, "F Q"]) -> None:
+        super().__init__()
+        self.names = list(names)
+        self.bounds: Tensor
+        self.register_buffer("bounds", bounds.to(torch.float64).contiguous())
+
+    @property
+    def width(self) -> int:
+        """Columns of what it gives."""
+        return 4 * len(self.names)
+
+    def forward(self, columns: Mapping[str, Column], shape: Sequence[int]) -> Float[Tensor, "*B width"]:
+        """Read the features of things of some shape (…,), each by its name, into (…, 4 F) float32."""
+        if not self.names:
+            return torch.zeros(*shape, 0, device=self.bounds.device)
+        read = [columns[name] for name in self.names]
+        values = torch.stack([column.values.to(torch.float64).expand(*shape).flatten() for column in read])
+        observed = torch.stack([column.observed.expand(*shape).flatten() for column in read]) & ~values.isnan()
+        below, upto = (torch.searchsorted(self.bounds, values, right=right) for right in (False, True))
+        rank = (below + upto).to(torch.float32) / (2 * (self.bounds.shape[1] + 1))
+        rank = torch.where(observed, rank, 0.0)
+        parts = torch.stack([rank, rank.square(), rank.sqrt(), (~observed).to(torch.float32)], dim=-1)
+        return parts.transpose(0, 1).reshape(*shape, self.width)
