@@ -19,6 +19,7 @@ from upnext.evaluation.rates import Rates, RatesConfig
 from upnext.events.impressions import known_until
 from upnext.events.log import EventLog
 from upnext.events.split import TEST, TRAIN
+from upnext.metrics.calibration import calibration_error
 from upnext.metrics.classification import auc, log_loss, normalised_entropy, per_user_auc
 from upnext.metrics.intervals import Interval, bootstrap_over_users
 
@@ -183,7 +184,7 @@ def feedback_figures(
     """Figures per feedback with 95 % intervals over users; only events where it was observed count.
 
     Binary: log-loss, normalised entropy, AUC, per-user AUC. Fractions: log-loss, normalised entropy, absolute error.
-    Amounts: absolute error, and the mean predicted over the mean observed (`calibration`).
+    Amounts: absolute error, and the mean predicted over the mean observed (`calibration`). All: calibration error.
 
     Args:     base_rates: each feedback's mean over the training part.
     """
@@ -204,6 +205,7 @@ def feedback_figures(
             ]
         else:
             found = _probability_figures(target, expected, user, base_rates[name], num_samples, kind == "binary")
+        found.append(_point("calibration_error", calibration_error(expected, target)))
         figures += [figure.row(name) for figure in found]
     return figures
 

@@ -4,11 +4,19 @@ import html
 import json
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from upnext.evaluation.drawing import COLORS, printable
 from upnext.evaluation.examples import Example
 from upnext.evaluation.insights import ORACLE
-from upnext.evaluation.plots import Dot, curve_figures, interval_figure, popularity_figure, segment_figure
+from upnext.evaluation.plots import (
+    Dot,
+    calibration_figure,
+    curve_figures,
+    interval_figure,
+    popularity_figure,
+    segment_figure,
+)
 from upnext.evaluation.report import Report
 from upnext.evaluation.style import FRAME, STYLE
 from upnext.evaluation.tables import (
@@ -72,6 +80,7 @@ def _sections(report: Report, figures: Figures) -> Iterable[tuple[str, list[str]
     yield "Segments", _segments(report, figures)
     yield "Next item", [_table(table) for table in next_item_tables(report)]
     yield "Feedback", [_table(table) for table in feedback_tables(report)]
+    yield "Calibration", _calibration(report)
     yield "Popularity", _popularity(report, figures)
     yield "Example users", _examples(report.insights.examples)
     yield "Learning curves", _curves(report, figures)
@@ -120,6 +129,25 @@ def _segments(report: Report, figures: Figures) -> list[str]:
     legend = f"NDCG@{k} with 95 % intervals. Filled: {shown[0]}{second}."
     compact = (_table(table, "wide compact") for table in tables)
     return [f'<p class="note">{_text(legend)}</p>', _side_by_side(plots), *compact]
+
+
+def _calibration(report: Report) -> list[str]:
+    curves: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in report.calibration:
+        curves.setdefault(row["feedback"], {}).setdefault(row["model"], []).append(row)
+    errors = {
+        (row["feedback"], row["model"]): row["value"] for row in report.feedback if row["metric"] == "calibration_error"
+    }
+    parts = []
+    for feedback, models in curves.items():
+        told_apart = [name for name, bins in models.items() if len(bins) > 1][:_DRAWN_MODELS]
+        plots = [calibration_figure(name, models[name], errors[feedback, name]) for name in told_apart]
+        parts += [f"<h3>{_text(feedback)}</h3>", _side_by_side(plots)] if plots else []
+    note = (
+        "Across: what was predicted, in up to fifteen bins of equally many events. Up: the mean of what came, with 95 %"
+        " intervals over users. On the dashed line they agree; the calibration error is the mean distance from it."
+    )
+    return [f'<p class="note">{note}</p>', *parts] if parts else []
 
 
 def _popularity(report: Report, figures: Figures) -> list[str]:

@@ -20,7 +20,7 @@ from upnext.evaluation.drawing import (
     printable,
 )
 
-__all__ = ["Dot", "curve_figures", "interval_figure", "popularity_figure", "segment_figure"]
+__all__ = ["Dot", "calibration_figure", "curve_figures", "interval_figure", "popularity_figure", "segment_figure"]
 
 _DASHES = ("-", "--", ":", "-.")
 _LONGEST_NAME = 20
@@ -131,6 +131,33 @@ def popularity_figure(name: str, chosen: Sequence[float], shares: Sequence[float
         axes.plot(tenths, shares, color=color, linewidth=1.8, marker="o", markersize=5, clip_on=False)
         svg = inline(figure, f"{name}, share by popularity", {})
     return framed(f"<b>{html.escape(printable(name))}</b>", svg)
+
+
+def calibration_figure(name: str, bins: Sequence[Mapping[str, Any]], error: float) -> str:
+    """Draw a reliability curve as a `<figure>`: what came over what was predicted, with intervals, and the diagonal.
+
+    Args:     bins: rows of `calibration_rows` of one model and feedback, at least one; error: the calibration error.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    end = 1.04 * max(max(row["predicted"], row["observed"], row["high"] or 0.0) for row in bins) or 1.0
+    with plain_style():
+        figure, axes = new_figure(height=260, left=52, right=14, bottom=28)
+        axes.set_xlim(0, end)
+        axes.set_ylim(0, end)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5))
+        axes.ticklabel_format(style="plain", useOffset=False)
+        axes.grid()
+        axes.plot([0, end], [0, end], color=SOFT, linewidth=1.2, linestyle="--")
+        for row in bins:
+            if row["low"] is not None:
+                ends = [row["low"], row["high"]]
+                axes.plot([row["predicted"]] * 2, ends, color=ACCENT, linewidth=2, solid_capstyle="round")
+        x, y = [row["predicted"] for row in bins], [row["observed"] for row in bins]
+        axes.plot(x, y, color=ACCENT, linewidth=1, marker="o", markersize=5, clip_on=False)
+        svg = inline(figure, f"{name}, observed by predicted {bins[0]['feedback']}", {})
+    return framed(f"<b>{html.escape(printable(name))}</b>, calibration error {error:.4f}", svg)
 
 
 def _draw_intervals(dots: Sequence[Dot], label: str) -> str:

@@ -47,6 +47,7 @@ _FEEDBACK = {
     "user_auc": "AUC within users",
     "mae": "Absolute error",
     "calibration": "Predicted / observed",
+    "calibration_error": "Calibration error",
     "pair_accuracy": "Pair accuracy",
     "user_pair_accuracy": "Pair accuracy, mean of users",
     "utility_ndcg": "NDCG",

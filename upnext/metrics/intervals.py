@@ -1,6 +1,6 @@
 """How sure a mean is: bootstrap over users, paired differences of two models, and spread over seeds.
 
-n cases, U users, S bootstrap samples, M metrics.
+n cases, U users, S bootstrap samples, M metrics, G groups.
 """
 
 import math
@@ -13,6 +13,7 @@ from upnext.base.errors import BadBatch, BadConfig
 
 __all__ = [
     "Interval",
+    "bootstrap_groups",
     "bootstrap_over_users",
     "bootstrap_ratio",
     "bootstrap_together",
@@ -117,6 +118,44 @@ def bootstrap_ratio(
     return Interval(float(sums.sum() / totals.sum()), float(low), float(high))
 
 
+def bootstrap_groups(
+    values: Float[np.ndarray, " n"],
+    groups: Int[np.ndarray, " n"],
+    users: Int[np.ndarray, " n"],
+    *,
+    num_samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Interval]:
+    """Estimate the mean of each group of cases, all from the same draws of users.
+
+    Values 0, 1 of one user and 1 of another, in the groups 0, 1, 1, have the means 0 and 1. A sample in which nobody
+    of a group is drawn says nothing of it.
+
+    Args:     groups: (n,) int64 from 0 up, each number used; the rest as for `bootstrap_over_users`.
+    Returns:  an interval per group, its ends NaN where no sample has the group; none without cases.
+    Raises:   BadConfig: no samples, or a level outside (0, 1).
+    """
+    _check_samples(num_samples, level)
+    if not len(values):
+        return []
+    _, user = np.unique(users, return_inverse=True)
+    num_users, num_groups = int(user.max()) + 1, int(groups.max()) + 1
+    cell = user * num_groups + groups
+    size = num_users * num_groups
+    sums, counts = (np.bincount(cell, part, size).reshape(num_users, num_groups) for part in (values, None))
+    columns = np.concatenate([sums, counts], axis=1)
+    totals = _resampled_totals(columns, num_samples, np.random.default_rng(seed))
+    with np.errstate(invalid="ignore"):  # 0 / 0: nobody of the group was drawn
+        means = totals[:, :num_groups] / totals[:, num_groups:]
+    found = []
+    for group, centre in enumerate(sums.sum(axis=0) / counts.sum(axis=0)):
+        drawn = means[~np.isnan(means[:, group]), group]
+        ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if len(drawn) else (math.nan, math.nan)
+        found.append(Interval(float(centre), float(ends[0]), float(ends[1])))
+    return found
+
+
 def paired_difference(
     a: Float[np.ndarray, " n"],
     b: Float[np.ndarray, " n"],
@@ -167,9 +206,17 @@ def _resampled_means(
     num_samples: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "S M"]:
-    """Draw users with replacement, count how often each was drawn, and take the ratios of sums."""
-    num_users = len(sums)
-    columns = np.column_stack([sums, lengths])
+    """The ratios of sums of users drawn with replacement."""
+    totals = _resampled_totals(np.column_stack([sums, lengths]), num_samples, rng)
+    means: Float[np.ndarray, "S M"] = totals[:, :-1] / totals[:, -1:]
+    return means
+
+
+def _resampled_totals(
+    columns: Float[np.ndarray, "U M"], num_samples: int, rng: np.random.Generator
+) -> Float[np.ndarray, "S M"]:
+    """Draw users with replacement, count how often each was drawn, and add up what they have."""
+    num_users = len(columns)
     totals = np.empty((num_samples, columns.shape[1]))
     step = max(1, _BLOCK // num_users)
     for start in range(0, num_samples, step):
@@ -178,7 +225,7 @@ def _resampled_means(
         drawn += num_users * np.arange(size)[:, None]  # each sample counts in cells of its own
         times = np.bincount(drawn.ravel(), minlength=size * num_users).reshape(size, num_users)
         totals[start : start + size] = times @ columns
-    return totals[:, :-1] / totals[:, -1:]
+    return totals
 
 
 def _t_quantile(freedom: int, level: float) -> float:

@@ -119,8 +119,7 @@ def _evaluate(
     removed = only or ((not by_time) if config.remove_history is None else config.remove_history)
     histories = Histories(log, view)
     met = Histories(log, ALL) if only else histories
-    both = not only and histories.repeat_in(part == TEST)
-    treatments = (removed, not removed) if both else (removed,)
+    treatments = (removed, not removed) if not only and histories.repeat_in(part == TEST) else (removed,)
     trained = np.bincount(histories.events.item[part[histories.rows] == TRAIN], minlength=V)
 
     known, items = People.load(artifact.folder).features.columns, Catalogue.load(artifact.folder).items
@@ -143,7 +142,7 @@ def _evaluate(
     names, kinds = names_of(artifact), {name: str(_settings(model)["kind"]) for name, model in models.items()}
     evaluated = Evaluated(histories, part, cases, trained, primary, kinds, names, config.k[0], samples)
     shown = Shown(artifact, log, part, items, known, simulation)
-    feedback, compared_by = shown.figures(loaded, config.utility, config.window_ms, samples)
+    feedback, calibration, compared_by = shown.figures(loaded, config.utility, config.window_ms, samples)
     decided = Protocol(view, rolls, config.events, removed, samples, split, only)
     report = Report(
         title=title,
@@ -157,6 +156,7 @@ def _evaluate(
         insights=find_insights(evaluated, [row for row in rows if row["history_removed"] == removed]),
         next_item=next_item.figures(histories, part, names.contexts, samples),
         feedback=feedback,
+        calibration=calibration,
         settings={"prepare": artifact.manifest["config"]["config"], "evaluate": config.model_dump(mode="json")},
         made_with=versions(),
     )

@@ -11,6 +11,7 @@ from upnext.base.artifacts import Artifact
 from upnext.base.batches import Column, ItemTable
 from upnext.base.protocols import Link, Ranker, Retriever
 from upnext.base.schema import context_column
+from upnext.evaluation.calibration import calibration_rows
 from upnext.evaluation.cases import Cases
 from upnext.evaluation.examples import Names
 from upnext.evaluation.feedback import Foreseen, evaluate_feedback, foresee
@@ -88,21 +89,23 @@ class Shown:
         weights: Mapping[str, float],
         window_ms: int | None,
         num_samples: int,
-    ) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, str]]:
         """How well feedback is foreseen and, by the weights of a utility, what was shown together ordered.
 
-        Returns:  tidy rows, none where no model foresees anything; how they were compared, for the protocol.
+        Returns:  tidy rows, and those of `calibration_rows`, none where no model foresees anything; how they were
+                  compared, for the protocol.
         """
         foreseen = self._foreseen(models, bool(weights))
         found = evaluate_feedback(foreseen, self.log, self.part, num_samples)
-        if not weights:
-            return found, {}
         tested = np.flatnonzero(self.part == TEST)
+        curves = calibration_rows(foreseen, self.log, tested, num_samples)
+        if not weights:
+            return found, curves, {}
         shown = compared(self.log, tested, weights, window_ms)
         if window_ms is not None:  # what came of one may tell what came of the next: nobody knows either
             foreseen = self._foreseen(models, True, window_start(self.log, tested, window_ms))
         found += evaluate_utility(foreseen, self.log, tested, shown, weights, num_samples)
-        return found, {"utility": _said(weights, window_ms, shown, len(tested))}
+        return found, curves, {"utility": _said(weights, window_ms, shown, len(tested))}
 
     def _foreseen(
         self, models: Mapping[str, AnyModel | Boosted], orders: bool, known_at: NDArray[np.int64] | None = None
