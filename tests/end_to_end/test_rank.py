@@ -55,6 +55,21 @@ def test_from_a_csv_to_a_report(project):
     assert "trees" in (report / "report.md").read_text()
 
 
+def test_two_stages_are_measured_together(project):
+    stages = 'evaluate.stages=[{retriever="popular", ranker="trees", candidates=8, utility={played=1}}]'
+    done = succeed("run", project, "--until", "evaluate", "--set", stages)
+    assert "trees" in done
+    report = Workspace(project.parent / "work").current("report", "report").folder
+    rows = json.loads((report / "stages.json").read_text())
+    assert {(row["retriever"], row["ranker"], row["candidates"]) for row in rows} == {("popular", "trees", 8)}
+    of = {(row["metric"], row["k"]): row["value"] for row in rows}
+    assert of.keys() == {("recall", 8), *((name, 3) for name in ("retrieved_ndcg", "ndcg", "lift", "possible_ndcg"))}
+    assert of["lift", 3] == pytest.approx(of["ndcg", 3] - of["retrieved_ndcg", 3])
+    assert of["possible_ndcg", 3] >= max(of["ndcg", 3], of["retrieved_ndcg", 3])
+    assert "popular → trees, 8 candidates" in (report / "report.md").read_text()
+    assert 'id="two-stages"' in (report / "report.html").read_text()
+
+
 def test_it_is_found_and_not_trained_again(project):
     succeed("run", project, "--until", "rank")
     workspace = Workspace(project.parent / "work")
@@ -75,12 +90,26 @@ def test_it_is_found_and_not_trained_again(project):
         ('rank.trees.ignore=["x"]', "rank.trees: ignore names 'x'"),
         ('rank.trees.kind="forest"', "boosted"),
         ('rank.sasrec.kind="boosted"', "[pretrain] and [rank] both have a model 'sasrec'"),
+        (
+            'evaluate.stages=[{retriever="trees", ranker="trees"}]',
+            "evaluate.stages[0].retriever is 'trees'; choose one of ['popular', 'sasrec']",
+        ),
+        ('evaluate.stages=[{retriever="sasrec", ranker="x"}]', "evaluate.stages[0].ranker is 'x'; choose one of"),
+        (
+            'evaluate.stages=[{retriever="popular", ranker="sasrec"}]',
+            "evaluate.stages: no ranker 'sasrec'; allowed: ['trees']",
+        ),
+        (
+            'evaluate.stages=[{retriever="popular", ranker="trees"}]',
+            "evaluate.stages: 'trees' foresees ['played'] and orders by a utility; weigh some of it in",
+        ),
         ('publish.retriever="trees"', "publish.retriever is 'trees', a boosted ranker"),
         ("rank.trees.utility.played=1", "rank.trees: no two events of the training part compete; give a"),
     ],
 )
 def test_bad_settings_are_explained(project, setting, words):
-    done = upnext("run", project, "--until", "rank", "--set", 'prepare.views.never="played > 2"', "--set", setting)
+    until = "evaluate" if "stages" in setting else "rank"
+    done = upnext("run", project, "--until", until, "--set", 'prepare.views.never="played > 2"', "--set", setting)
     assert done.returncode == 2, done.stderr
     assert words in " ".join(done.stderr.split())
 

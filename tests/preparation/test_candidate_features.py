@@ -94,6 +94,21 @@ def test_nothing_from_the_request_on_changes_a_feature(events, seed):
     assert first["played"] == second["played"]
 
 
+@settings(deadline=None, max_examples=40)
+@given(EVENTS.filter(len), st.integers(0, 10**6))
+def test_another_item_has_what_it_would_have_had_if_it_had_been_shown(events, seed):
+    g = np.random.default_rng(seed)
+    log = log_of(events, HAS)
+    row, other = int(g.integers(len(log))), int(g.integers(1, NUM_ITEMS))
+    items = log.rows.item.copy()
+    items[row] = other
+    shown = EventLog(log.schema, replace(log.rows, item=items), log.offsets)
+    asked = np.array([row])
+    instead = candidate_features(AGGREGATES, log, asked, ITEMS, USERS, item=np.array([other]))
+    for name, column in features(shown, asked).items():
+        assert same(column, instead[name]), name
+
+
 def test_as_of_an_earlier_moment_less_is_counted():
     log = past_log()
     rows = np.arange(len(log))

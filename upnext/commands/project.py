@@ -93,6 +93,14 @@ class Project(Config):
                     raise ValueError(f"publish.{key} is {model!r}; the models are {usable}")
         return self
 
+    @model_validator(mode="after")
+    def _stages_are_models(self) -> Self:
+        for number, pair in enumerate(self.evaluate.stages):
+            for key, usable in (("retriever", [*self.pretrain, *self.finetune]), ("ranker", self.models)):
+                if (name := getattr(pair, key)) not in usable:
+                    raise ValueError(f"evaluate.stages[{number}].{key} is {name!r}; choose one of {sorted(usable)}")
+        return self
+
     @property
     def models(self) -> list[str]:
         """The names of all models."""

@@ -23,7 +23,7 @@ from upnext.metrics.calibration import calibration_error
 from upnext.metrics.classification import auc, log_loss, normalised_entropy, per_user_auc
 from upnext.metrics.intervals import Interval, bootstrap_over_users
 
-__all__ = ["Foreseen", "evaluate_feedback", "feedback_figures", "foresee", "mean_of", "predict_feedback"]
+__all__ = ["Foreseen", "column_at", "evaluate_feedback", "feedback_figures", "foresee", "mean_of", "predict_feedback"]
 
 _TOKENS_PER_BLOCK = 25_600
 _CPU = torch.device("cpu")
@@ -67,7 +67,7 @@ def predict_feedback(
         asked = by_request[np.where(mask, place, starts[block, None])]
         with torch.inference_mode():
             state = model.encode(events.batch(begins[block], ends[block]).to(device))
-            read = {name: _column(column, asked) for name, column in (features or {}).items()}
+            read = {name: column_at(column, asked) for name, column in (features or {}).items()}
             candidates = _candidates(log, rows[asked], mask, read)
             request = _request(log, rows[first[block]], None if known_at is None else known_at[first[block]])
             outputs = model.predict(state, request.to(device), candidates.to(device))
@@ -101,7 +101,8 @@ def _candidates(
     return Candidates(torch.from_numpy(items), torch.from_numpy(hashes), torch.from_numpy(mask), features)
 
 
-def _column(column: FlatColumn, places: NDArray[np.int64]) -> Column:
+def column_at(column: FlatColumn, places: NDArray[np.int64]) -> Column:
+    """The values of a flat column at places of any shape."""
     return Column(torch.from_numpy(column.values[places]), torch.from_numpy(column.observed[places]))
 
 

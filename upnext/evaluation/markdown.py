@@ -17,6 +17,7 @@ from upnext.evaluation.tables import (
     next_item_tables,
     popularity_table,
     segment_tables,
+    stage_table,
 )
 from upnext.evaluation.words import summary, verdicts
 
@@ -59,6 +60,8 @@ def _more(report: Report, figures: Figures) -> list[str]:
     foreseen = feedback_tables(report)
     if foreseen:
         blocks += ["## Feedback", *(block for table in foreseen for block in _table(table, "###"))]
+    stages = stage_table(report)
+    blocks += ["## Two stages", *_table(stages, "###")] if stages else []
     popularity = popularity_table(report, figures)
     return blocks + (["## Popularity", *_table(popularity, "###")] if popularity else [])
 

@@ -31,6 +31,7 @@ from upnext.evaluation.tables import (
     next_item_tables,
     popularity_table,
     segment_tables,
+    stage_table,
 )
 from upnext.evaluation.words import popularity_of, summary, verdicts
 
@@ -81,6 +82,8 @@ def _sections(report: Report, figures: Figures) -> Iterable[tuple[str, list[str]
     yield "Next item", [_table(table) for table in next_item_tables(report)]
     yield "Feedback", [_table(table) for table in feedback_tables(report)]
     yield "Calibration", _calibration(report)
+    stages = stage_table(report)
+    yield "Two stages", [_table(stages)] if stages else []
     yield "Popularity", _popularity(report, figures)
     yield "Example users", _examples(report.insights.examples)
     yield "Learning curves", _curves(report, figures)

@@ -28,6 +28,7 @@ __all__ = [
     "segment_tables",
     "short",
     "signed",
+    "stage_table",
 ]
 
 TREATMENTS = {True: "History removed from the ranking", False: "History kept in the ranking"}
@@ -51,6 +52,12 @@ _FEEDBACK = {
     "pair_accuracy": "Pair accuracy",
     "user_pair_accuracy": "Pair accuracy, mean of users",
     "utility_ndcg": "NDCG",
+}
+_STAGES = {
+    "retrieved_ndcg": "NDCG@{k} as found",
+    "ndcg": "NDCG@{k} as ranked",
+    "lift": "Lift",
+    "possible_ndcg": "NDCG@{k} that could be",
 }
 _NOTHING = "–"
 _TOO_FEW = "too few users"
@@ -323,3 +330,26 @@ def _feedback_cell(row: dict[str, Any] | None) -> Cell:
         return Cell(_NOTHING)
     interval = "" if row["low"] == row["high"] else f"[{row['low']:.4f}, {row['high']:.4f}]"
     return Cell(f"{row['value']:.4f}", interval)
+
+
+def stage_table(report: Report) -> Table | None:
+    """What a retriever finds and what a ranker makes of it: a line per pair."""
+    pairs: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in report.stages:
+        of = f"{row['retriever']} → {row['ranker']}, {row['candidates']:,} candidates"
+        key = f"Recall@{row['k']}" if row["metric"] == "recall" else _STAGES[row["metric"]].format(k=row["k"])
+        pairs.setdefault(of, {})[key] = row
+    if not pairs:
+        return None
+    columns = sorted({key for found in pairs.values() for key in found if key.startswith("Recall@")}, key=_cutoff)
+    columns += list(dict.fromkeys(key for found in pairs.values() for key in found if key not in columns))
+    lines = [(pair, [_feedback_cell(found.get(column)) for column in columns]) for pair, found in pairs.items()]
+    cases = report.stages[0]["cases"]
+    note = (
+        f"On {cases:,} cases. Recall is the ceiling: what is not found cannot be ranked; what could be has it all first"
+    )
+    return Table("Retriever and ranker", note, "Pair", columns, lines)
+
+
+def _cutoff(column: str) -> int:
+    return int(column.partition("@")[2])

@@ -1,7 +1,6 @@
 """Evaluate: models -> report. The whole catalogue is ranked at every test moment, as the server would."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -16,12 +15,11 @@ from upnext.base.errors import BadConfig
 from upnext.base.protocols import Retriever
 from upnext.base.views import ALL
 from upnext.evaluation.cases import Cases, find_cases
-from upnext.evaluation.examples import NUM_SHOWN
-from upnext.evaluation.figures import figures
 from upnext.evaluation.insights import Evaluated, find_insights
 from upnext.evaluation.next_item import NextItemLosses
 from upnext.evaluation.protocol import Protocol, sentences
-from upnext.evaluation.ranking import Histories, Ranking, rank_cases
+from upnext.evaluation.quality import Trial
+from upnext.evaluation.ranking import Histories
 from upnext.evaluation.render import write_report
 from upnext.evaluation.report import Report, versions, write_figures
 from upnext.evaluation.utility import UTILITY
@@ -31,6 +29,7 @@ from upnext.events.split import TEST, TRAIN
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
 from upnext.models.build import load_any
+from upnext.pipeline.pairs import StagesConfig, Together
 from upnext.pipeline.subjects import Shown, model_scores, names_of, oracle_scores
 
 __all__ = ["EvaluateConfig", "check", "run"]
@@ -58,6 +57,11 @@ class EvaluateConfig(Config):
     order what was shown together."""
     pairs: Literal["request"] | Annotated[Duration, Field(gt=0)] = "request"
     """What counts as shown together: the impressions of one request, or of one user within windows of time: `"1d"`."""
+
+    stages: list[StagesConfig] = []
+    """A retriever and a ranker that are measured together: what one finds, and what the other makes of it."""
+    stage_cases: Annotated[int, Field(ge=1)] = 2000
+    """On how many cases they are, drawn once."""
 
     @model_validator(mode="after")
     def _unfamiliar_removes_the_history(self) -> "EvaluateConfig":
@@ -127,22 +131,14 @@ def _evaluate(
     subjects = {n: model_scores(m, log, cases, V, known) for n, m in loaded.items() if isinstance(m, Retriever)}
     if simulation:
         subjects["oracle"] = oracle_scores(simulation[0], artifact, log, cases, V), 1
-    rows, primary = list[dict[str, Any]](), dict[str, Ranking]()
     costs = {name: dict(model.manifest["metrics"]) for name, model in models.items()}
     next_item = NextItemLosses(cases, trained)
-    for name, (scores, length) in subjects.items():
-        scores = next_item.listen(name, scores, costs.get(name, {}).get("temperature"))
-        start, k = time.perf_counter(), max(*config.k, NUM_SHOWN)
-        rankings = rank_cases(scores, cases, met, V, k=k, remove_history=treatments, max_length=length)
-        costs.setdefault(name, {})["rank_seconds"] = time.perf_counter() - start
-        for ranking, is_removed in zip(rankings, treatments, strict=True):
-            head = {"model": name, "history_removed": is_removed}
-            rows += [head | row for row in figures(ranking, cases, trained, config.k, samples)]
-        primary[name] = rankings[0].first(max(config.k[0], NUM_SHOWN))
+    rows, primary = Trial(cases, met, treatments, trained, config.k, samples).rank(subjects, next_item, costs)
     names, kinds = names_of(artifact), {name: str(_settings(model)["kind"]) for name, model in models.items()}
     evaluated = Evaluated(histories, part, cases, trained, primary, kinds, names, config.k[0], samples)
     shown = Shown(artifact, log, part, items, known, simulation)
     feedback, calibration, compared_by = shown.figures(loaded, config.utility, config.window_ms, samples)
+    together = Together(log, items, known, cases, met, removed, config.utility, config.k[0], samples)
     decided = Protocol(view, rolls, config.events, removed, samples, split, only)
     report = Report(
         title=title,
@@ -157,6 +153,7 @@ def _evaluate(
         next_item=next_item.figures(histories, part, names.contexts, samples),
         feedback=feedback,
         calibration=calibration,
+        stages=together.figures(loaded, config.stages, config.stage_cases),
         settings={"prepare": artifact.manifest["config"]["config"], "evaluate": config.model_dump(mode="json")},
         made_with=versions(),
     )

@@ -33,35 +33,40 @@ def candidate_features(
     items: Features,
     users: Features,
     known_at: NDArray[np.int64] | None = None,
+    item: NDArray[np.int64] | None = None,
 ) -> dict[str, FlatColumn]:
     """The features of some events, as they were known when their request began.
 
     Args:     rows: (N,) of the log; items, users: what is known of them. known_at: (N,) aggregates are computed for
-              these moments, where they are earlier than the requests.
+              these moments, where they are earlier than the requests. item: (N,) dense ids of other items that could
+              have been shown instead; None: those that were.
     Returns:  by name (N,): `context.NAME`, `feature.item.NAME` and `feature.user.NAME` (categories as integers, of
               several values the first), `hour_of_day`, then the aggregates by their names.
     Raises:   BadConfig: an aggregate names what the log does not have.
     """
     check_aggregates(aggregates, log)
     features = {name: _taken(log, name, rows) for name in map(context_column, log.schema.contexts)}
+    shown = log.rows.item[rows] if item is None else item
     for owner, kinds, table, dense in (
-        ("item", log.schema.item_features, items, log.rows.item),
-        ("user", log.schema.user_features, users, log.rows.user),
+        ("item", log.schema.item_features, items, shown),
+        ("user", log.schema.user_features, users, log.rows.user[rows]),
     ):
         for name, kind in kinds.items():
             if kind in (*_CATEGORIES, "numeric"):
-                features[f"feature.{owner}.{name}"] = _of_table(table[name], dense[rows])
+                features[f"feature.{owner}.{name}"] = _of_table(table[name], dense)
     now_ms = log.rows.time_ms[log.request_start[rows]]
     if log.schema.has_times:
         features[_HOUR] = _number((now_ms % _DAY_MS / 3_600_000).astype(np.float32))
     asked_ms = now_ms if known_at is None else np.minimum(now_ms, known_at)
     names = {name for aggregate in aggregates for name in aggregate.by}
-    keys = {name: _key(log, items, name) for name in sorted(names)}
+    everything = np.arange(len(log))
+    keys = {name: _key(log, items, name, everything, log.rows.item) for name in sorted(names)}
+    asked = {name: _key(log, items, name, rows, shown) for name in sorted(names)}
     feedback = {name: log.rows.columns[feedback_column(name)] for name in log.schema.feedback}
     # What is unknown is like nothing: neither like a known value nor like another unknown one.
     past = Past({name: _with(key, -1) for name, key in keys.items()}, log.rows.time_ms, feedback, log.views)
-    asked = {name: _with(key, -2)[rows] for name, key in keys.items()}
-    answers = compute_aggregates(aggregates, past, Questions(asked, asked_ms))
+    questions = Questions({name: _with(key, -2) for name, key in asked.items()}, asked_ms)
+    answers = compute_aggregates(aggregates, past, questions)
     return features | {name: _number(answer) for name, answer in answers.items()}
 
 
@@ -105,14 +110,14 @@ def _number(values: NDArray[np.float32]) -> FlatColumn:
     return FlatColumn(values, ~np.isnan(values))
 
 
-def _key(log: EventLog, items: Features, name: str) -> FlatColumn:
-    """What events are grouped by, for every event of the log."""
+def _key(log: EventLog, items: Features, name: str, rows: NDArray[np.int64], item: NDArray[np.int64]) -> FlatColumn:
+    """What events are grouped by: (N,) of some rows of the log, with the item that was, or could have been, shown."""
     if name in ("user", "item"):
-        dense: NDArray[np.int64] = getattr(log.rows, name)
+        dense = item if name == "item" else log.rows.user[rows]
         return FlatColumn(dense, np.ones(len(dense), bool))
     if name in log.schema.contexts:
-        return log.rows.columns[context_column(name)]
-    return _of_table(items[name], log.rows.item)
+        return _taken(log, context_column(name), rows)
+    return _of_table(items[name], item)
 
 
 def _with(key: FlatColumn, missing: int) -> NDArray[np.int64]:
