@@ -92,7 +92,7 @@ class Assortment:
         }
 
     def describe_in_json(self, dense: int) -> bytes:
-        """What `describe` says as JSON, without the closing brace, so that more can follow; kept, as pages ask often."""
+        """What `describe` says as JSON, without the closing brace, so that more can follow; kept: pages ask often."""
         described = self._in_json.get(dense)
         if described is None:
             described = self._in_json[dense] = msgspec.json.encode(self.describe(dense))[:-1]
