@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from upnext.base.batches import Candidates, ItemTable, Layout, Request, SequenceBatch, State
 from upnext.base.configuration import Config
-from upnext.base.ids import FIRST, UNKNOWN
+from upnext.base.ids import FIRST
 from upnext.base.protocols import LINKS, Link
 from upnext.base.views import ALL
+from upnext.models.item_lookup import candidate_vectors, vectors_by_hash
 from upnext.models.top_k import top_k_of_scores
 from upnext.nn.attention import KeyValueCache
 from upnext.nn.embeddings import EmbeddingsConfig, HashedConfig, HashedEmbeddings, PlainEmbeddings
@@ -274,16 +275,7 @@ class ARGUS(nn.Module):
 
     def candidate_vectors(self, candidates: Candidates) -> Float[Tensor, "B C D"]:
         """Item vectors of candidates; those outside the catalogue are known by hash and the features they bring."""
-        known = torch.where(candidates.item < len(self.items), candidates.item, UNKNOWN)
-        item = self.vectors()[known]
-        is_new = (known < FIRST) & candidates.mask
-        if bool(is_new.any()):
-            strangers = self.items.take(known[is_new])
-            brought = {name: column.take(is_new) for name, column in candidates.features.items()}
-            features = {name: brought.get(name, column) for name, column in strangers.features.items()}
-            table = ItemTable(strangers.item, candidates.item_hash[is_new], features)
-            item = item.masked_scatter(is_new[..., None], self.item_encoder(table))
-        return item
+        return candidate_vectors(self.item_encoder, self.items, self.vectors(), candidates)
 
     def vectors(self) -> Float[Tensor, "V D"]:
         """Vectors of the whole catalogue; in evaluation they are computed once."""
@@ -298,11 +290,7 @@ class ARGUS(nn.Module):
 
     def _parts(self, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Context, item and feedback of every event: (B, L, D) each."""
-        # Hashes tell items apart that the vocabulary does not know; each item is encoded once.
-        hashes, place = torch.unique(batch.item_hash, return_inverse=True)
-        dense = torch.zeros_like(hashes).scatter_(0, place.flatten(), batch.item.flatten())
-        known = self.items.take(torch.where(dense < len(self.items), dense, UNKNOWN))
-        item = self.item_encoder(ItemTable(dense, hashes, known.features))[place]
+        item = vectors_by_hash(self.item_encoder, self.items, batch.item, batch.item_hash)
         visible = batch.num_visible
         has_earlier = visible > 0
         last_ms = batch.time_ms.gather(1, (visible - 1).clamp(min=0)) if visible.shape[1] else batch.time_ms
