@@ -81,3 +81,11 @@ def towers(tmp_path_factory: pytest.TempPathFactory, hours: "Published") -> "Pub
     from tests.serving.projects import publish_towers
 
     return publish_towers(tmp_path_factory.mktemp("towers") / "workspace", hours)
+
+
+@pytest.fixture(scope="session")
+def counts(tmp_path_factory: pytest.TempPathFactory) -> "Published":
+    """A service ranked by trees over counts."""
+    from tests.serving.counts import publish_counts
+
+    return publish_counts(tmp_path_factory.mktemp("counts"))

@@ -103,7 +103,7 @@ def test_it_is_found_and_not_trained_again(project):
             'evaluate.stages=[{retriever="popular", ranker="trees"}]',
             "evaluate.stages: 'trees' foresees ['played'] and orders by a utility; weigh some of it in",
         ),
-        ('publish.retriever="trees"', "publish.retriever is 'trees', a boosted ranker"),
+        ('publish.retriever="trees"', "publish.retriever is 'trees', a model of [rank]"),
         ("rank.trees.utility.played=1", "rank.trees: no two events of the training part compete; give a"),
     ],
 )

@@ -15,6 +15,7 @@ from upnext.base.views import ALL, Condition
 __all__ = [
     "COLLECTION",
     "GENRES",
+    "HOUR_OF_DAY",
     "INTERACTION_ID",
     "ITEM_ID",
     "POSITION",
@@ -28,6 +29,7 @@ __all__ = [
     "MergeRule",
     "Schema",
     "context_column",
+    "feature_column",
     "feedback_column",
 ]
 
@@ -41,6 +43,9 @@ POSITION = "position"
 TITLE = "title"
 GENRES = "genres"
 COLLECTION = "collection"
+
+HOUR_OF_DAY = "hour_of_day"
+"""When a request was made, in hours UTC: what rankers read of its time."""
 
 ContextKind = Literal["categorical", "numeric"]
 """Context is known before the item is chosen: a surface, a device, an hour."""
@@ -61,6 +66,11 @@ vector made elsewhere."""
 def context_column(name: str) -> str:
     """Name the column that holds a context: `surface` -> `context.surface`."""
     return f"context.{name}"
+
+
+def feature_column(owner: Literal["item", "user"], name: str) -> str:
+    """Name what a ranker reads of a side table: `author` of the items -> `feature.item.author`."""
+    return f"feature.{owner}.{name}"
 
 
 def feedback_column(name: str) -> str:

@@ -81,14 +81,15 @@ class Project(Config):
                     ' pair to stop by; set prepare.split.kind = "global_time", or kind = "retrieval"'
                 )
         if self.publish is not None:
-            usable = sorted([*self.pretrain, *self.finetune])
+            retrievers = sorted([*self.pretrain, *self.finetune])
             for key in ("retriever", "ranker", "popular"):
                 model = getattr(self.publish, key)
-                if model in self.rank:
+                if key != "ranker" and model in self.rank:
                     raise ValueError(
-                        f"publish.{key} is {model!r}, a boosted ranker: it retrieves nothing, and is not published yet;"
-                        f" choose one of {usable}"
+                        f"publish.{key} is {model!r}, a model of [rank]: it retrieves nothing; choose one of"
+                        f" {retrievers}"
                     )
+                usable = retrievers if key != "ranker" else sorted(self.models)
                 if model is not None and model not in usable:
                     raise ValueError(f"publish.{key} is {model!r}; the models are {usable}")
         return self

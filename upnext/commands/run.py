@@ -68,6 +68,8 @@ def _check_views(project: Project, log: EventLog) -> None:
         rank.check(ranker, name, log)
     if project.publish is not None:
         publish.check(project.publish, log)
+        if project.publish.ranker in project.rank:
+            publish.check_page(project.publish, project.rank[project.publish.ranker].aggregates, log)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ Shape letters: N events, Q questions.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,21 @@ from upnext.base.configuration import Config, Duration
 from upnext.base.errors import BadConfig
 from upnext.base.views import ALL
 
-__all__ = ["Aggregate", "Past", "Questions", "compute_aggregates"]
+__all__ = [
+    "NOTHING",
+    "UNKNOWN_KEY",
+    "Aggregate",
+    "Past",
+    "Questions",
+    "ReadsColumns",
+    "check_names",
+    "compute_aggregates",
+    "counting_events",
+]
+
+UNKNOWN_KEY, NOTHING = -1, -2
+"""An unknown part of a key, of an event and of a question: it is like nothing, neither like a known value nor like
+another unknown one."""
 
 
 class Aggregate(Config):
@@ -55,6 +69,21 @@ class Aggregate(Config):
         return ".".join([*parts, self.what, *days])
 
 
+@runtime_checkable
+class ReadsColumns(Protocol):
+    """A ranker that reads columns of its candidates: it names them, and declares the aggregates among them."""
+
+    @property
+    def reads(self) -> Sequence[str]:
+        """The names of the columns."""
+        ...
+
+    @property
+    def aggregates(self) -> Sequence[Aggregate]:
+        """Those that are aggregates."""
+        ...
+
+
 @dataclass(frozen=True)
 class Past:
     """Events, in any order: keys (N,) int64 by name, times, feedback by short name, views."""
@@ -83,14 +112,18 @@ def compute_aggregates(
     """
     answers = {}
     for aggregate in aggregates:
-        _check(aggregate, past)
-        counts = _counts(aggregate, past)
+        check_names(aggregate, past)
+        counts = counting_events(aggregate, past)
         events = _Sorted.of(past, counts, aggregate, questions)
         answers[aggregate.name] = events.answer(aggregate, questions.time_ms)
     return answers
 
 
-def _check(aggregate: Aggregate, past: Past) -> None:
+def check_names(aggregate: Aggregate, past: Past) -> None:
+    """Refuse an aggregate that names what events do not have.
+
+    Raises:   BadConfig: a key, a feedback or a view that there is not.
+    """
     for kind, names, allowed in (
         ("by", aggregate.by, past.keys),
         ("feedback", [aggregate.feedback] if aggregate.feedback else [], past.feedback),
@@ -101,7 +134,7 @@ def _check(aggregate: Aggregate, past: Past) -> None:
                 raise BadConfig(f"the aggregate {aggregate.name!r}: no {kind} {name!r}; allowed: {sorted(allowed)}")
 
 
-def _counts(aggregate: Aggregate, past: Past) -> NDArray[np.bool_]:
+def counting_events(aggregate: Aggregate, past: Past) -> NDArray[np.bool_]:
     """Which events an aggregate reads: (N,) bool."""
     selected = np.ones(len(past.time_ms), bool) if aggregate.view == ALL else past.views[aggregate.view].copy()
     if aggregate.feedback is not None:

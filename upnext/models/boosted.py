@@ -4,10 +4,10 @@ Shape letters: N examples, F features, B requests, C candidates.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import torch
@@ -18,47 +18,33 @@ from torch import Tensor
 
 from upnext.base.batches import Candidates, Column, FlatColumn, Request, SequenceBatch, State
 from upnext.base.configuration import Config, Duration, Weight, parse_config
-from upnext.base.errors import BadArtifact, BadBatch, BadConfig
+from upnext.base.errors import BadArtifact, BadConfig
 from upnext.base.protocols import LINKS, Link
 from upnext.base.schema import FeedbackKind
 from upnext.base.views import ALL
 from upnext.features.aggregates import Aggregate
+from upnext.models.trees import (
+    BoostingConfig,
+    Part,
+    gains_of,
+    grow,
+    levels_of,
+    matrix,
+    observed,
+    sizes_of,
+    told_apart,
+)
 
 if TYPE_CHECKING:  # it is loaded where trees are grown or asked, and not by who only imports this
     from lightgbm import Booster
 
-__all__ = ["UTILITY", "Boosted", "BoostedConfig", "BoostingConfig", "Examples"]
+__all__ = ["UTILITY", "Boosted", "BoostedConfig", "Examples"]
 
 UTILITY = "utility"
 """What the output is called that only orders."""
 
 _FILE = "boosted.json"
 _OBJECTIVES: dict[FeedbackKind, str] = {"binary": "binary", "fraction": "cross_entropy", "amount": "poisson"}
-_LEVELS = 30
-"""LambdaRank tells at most so many utilities apart."""
-
-
-class BoostingConfig(Config):
-    """How trees are grown."""
-
-    seed: int = 0
-    """Draws the rows and columns of each tree."""
-    trees: Annotated[int, Field(ge=1)] = 1000
-    """The most trees of one model."""
-    patience: Annotated[int, Field(ge=1)] = 50
-    """Stop when the validation part has not been better for so many trees; the best number of trees is kept."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """What a tree adds of its answer."""
-    leaves: Annotated[int, Field(ge=2, le=10_000)] = 31
-    """The most leaves of a tree."""
-    least_in_leaf: Annotated[int, Field(ge=1)] = 100
-    """The fewest examples of a leaf."""
-    row_share: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """The share of examples that each tree sees."""
-    column_share: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """The share of features that each tree sees."""
-    most_categories: Annotated[int, Field(ge=1, le=10_000)] = 255
-    """Of each category the most frequent values are told apart; the others count as missing."""
 
 
 class BoostedConfig(Config):
@@ -171,31 +157,41 @@ class Boosted:
         read = {name: column for name, column in train.features.items() if name not in config.ignore}
         if not read:
             raise BadConfig("there is nothing to read: declare aggregates, or a source with contexts or features")
-        features = {name: _told_apart(column, config.training) for name, column in read.items()}
-        parts = [(part, _matrix(part.features, features)) for part in (train, validation)]
+        features = {name: told_apart(column, config.training) for name, column in read.items()}
+        parts = [(part, matrix(part.features, features)) for part in (train, validation)]
         outputs = []
         for name, kind in config.predicted(kinds).items():
             targets = [
-                _observed(part.feedback[name], name, where) for (part, _), where in zip(parts, _PARTS, strict=True)
+                observed(part.feedback[name], name, where) for (part, _), where in zip(parts, _PARTS, strict=True)
             ]
             scale = float(targets[0][1].mean()) if kind == "amount" else 1.0
             if not scale:
                 raise BadConfig(f"{name!r} is 0 in all of the training part; leave it out of `feedback`")
-            data = [_Part(X[rows], values / scale) for (_, X), (rows, values) in zip(parts, targets, strict=True)]
-            booster = _grow(_OBJECTIVES[kind], data, features, config.training, {})
+            data = [Part(X[rows], values / scale) for (_, X), (rows, values) in zip(parts, targets, strict=True)]
+            booster = grow(_OBJECTIVES[kind], data, features, config.training, {})
             outputs.append(_Output(name, LINKS[kind], float(np.log(scale)), booster))
             tell(f"{name}: {booster.num_trees()} trees")
         if config.utility:
-            gains = _gains(train.utility)
+            gains = gains_of(train.utility)
             if len(gains) < 2:
                 raise BadConfig(f"the utility is {gains[0]:g} in all of the training part; weigh other feedback")
             if train.at_start is not None:
-                parts = [(part, _matrix(part.at_start or part.features, features)) for part, _ in parts]
-            data = [_Part(X, _levels(part.utility, gains), _sizes(part.group)) for part, X in parts]
-            booster = _grow("lambdarank", data, features, config.training, {"label_gain": (gains - gains[0]).tolist()})
+                parts = [(part, matrix(part.at_start or part.features, features)) for part, _ in parts]
+            data = [Part(X, levels_of(part.utility, gains), sizes_of(part.group)) for part, X in parts]
+            booster = grow("lambdarank", data, features, config.training, {"label_gain": (gains - gains[0]).tolist()})
             outputs.append(_Output(UTILITY, Link.ORDER_ONLY, 0.0, booster))
             tell(f"{UTILITY}: {booster.num_trees()} trees")
         return cls(config, features, outputs)
+
+    @property
+    def reads(self) -> list[str]:
+        """The columns of candidates that the trees read."""
+        return list(self.features)
+
+    @property
+    def aggregates(self) -> list[Aggregate]:
+        """Those of them that are aggregates."""
+        return [aggregate for aggregate in self.config.aggregates if aggregate.name in self.features]
 
     @property
     def view(self) -> str:
@@ -223,7 +219,7 @@ class Boosted:
         """
         shape = candidates.item.shape
         flat = {name: _flat(column) for name, column in candidates.features.items()}
-        X = _matrix(flat, self.features)
+        X = matrix(flat, self.features)
         answers = {}
         for output in self._outputs:
             raw = output.booster.predict(X, raw_score=True, num_threads=torch.get_num_threads()) if len(X) else []
@@ -291,110 +287,9 @@ class _Checkpoint(Config):
 _PARTS = ("training", "validation")
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What trees are grown on, or held against: features, targets, and the sizes of groups that compete."""
-
-    X: NDArray[np.float32]
-    y: NDArray[np.float64]
-    sizes: NDArray[np.int64] | None = None
-
-
 def _trees_file(number: int) -> str:
     return f"trees-{number:03}.txt"
 
 
-def _told_apart(column: FlatColumn, config: BoostingConfig) -> NDArray[np.int64] | None:
-    """The values of a category that the trees tell apart, rising: the most frequent ones. None for a number."""
-    if not np.issubdtype(column.values.dtype, np.integer):
-        return None
-    values, counts = np.unique(column.values[column.observed], return_counts=True)
-    kept = np.argsort(-counts, kind="stable")[: config.most_categories]
-    return np.sort(values[kept]).astype(np.int64)
-
-
-def _matrix(columns: Mapping[str, FlatColumn], features: Mapping[str, NDArray[np.int64] | None]) -> NDArray[np.float32]:
-    """(N, F): numbers, and places of categories among those told apart; NaN for what is missing or not among them."""
-    for name in features:
-        if name not in columns:
-            raise BadBatch(f"the boosted ranker reads the feature {name!r}; the candidates have {sorted(columns)}")
-    count = max((len(columns[name].values) for name in features), default=0)
-    X = np.full((count, len(features)), np.nan, np.float32)
-    for number, (name, values) in enumerate(features.items()):
-        column = columns[name]
-        if values is None:
-            X[column.observed, number] = column.values[column.observed]
-            continue
-        place = np.searchsorted(values, column.values)
-        is_known = column.observed & (place < len(values))
-        is_known[is_known] = values[place[is_known]] == column.values[is_known]
-        X[is_known, number] = place[is_known]
-    return X
-
-
 def _flat(column: Column) -> FlatColumn:
     return FlatColumn(column.values.flatten().numpy(), column.observed.flatten().numpy())
-
-
-def _observed(column: FlatColumn, name: str, where: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The examples where a feedback was observed, and its values there."""
-    rows = np.flatnonzero(column.observed)
-    if not len(rows):
-        raise BadConfig(f"{name!r} was nowhere observed in the {where} part; leave it out of `feedback`")
-    return rows, column.values[rows].astype(np.float64)
-
-
-def _gains(utility: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The levels of utility that LambdaRank tells apart, rising: its values, or quantiles where there are many."""
-    values = np.unique(utility)
-    return values if len(values) <= _LEVELS else np.unique(np.quantile(utility, np.linspace(0, 1, _LEVELS)))
-
-
-def _levels(utility: NDArray[np.float64], gains: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The level nearest to each utility, by number."""
-    middle = (gains[1:] + gains[:-1]) / 2
-    return np.searchsorted(middle, utility).astype(np.float64)
-
-
-def _sizes(group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sizes of rising groups, in their order."""
-    return np.unique(group, return_counts=True)[1]
-
-
-def _grow(
-    objective: str,
-    data: Sequence[_Part],
-    features: Mapping[str, NDArray[np.int64] | None],
-    config: BoostingConfig,
-    extra: dict[str, Any],
-) -> "Booster":
-    """Grow the trees of one output on the first of two parts; the second says when to stop."""
-    import lightgbm
-
-    parameters = extra | {
-        "objective": objective,
-        "learning_rate": config.learning_rate,
-        "num_leaves": config.leaves,
-        "min_data_in_leaf": config.least_in_leaf,
-        "bagging_fraction": config.row_share,
-        "bagging_freq": 1,
-        "feature_fraction": config.column_share,
-        "seed": config.seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": torch.get_num_threads(),
-        "eval_at": [10],
-        "verbosity": -1,
-    }
-    categories = [number for number, values in enumerate(features.values()) if values is not None]
-    # Names may hold what LightGBM does not allow: features go by their numbers.
-    names = [f"f{number}" for number in range(len(features))]
-    train, held = data
-    grown_on = lightgbm.Dataset(
-        train.X, train.y, group=train.sizes, categorical_feature=categories, feature_name=names, params=parameters
-    )
-    held_out = lightgbm.Dataset(held.X, held.y, group=held.sizes, reference=grown_on, params=parameters)
-    stop = lightgbm.early_stopping(config.patience, verbose=False)
-    grown = lightgbm.train(parameters, grown_on, config.trees, valid_sets=[held_out], callbacks=[stop])
-    # Only the best number of trees stays.
-    return lightgbm.Booster(model_str=grown.model_to_string(num_iteration=grown.best_iteration))

@@ -21,13 +21,16 @@ from upnext.models.sasrec import SASRec, SASRecConfig
 from upnext.models.two_towers import TwoTowers, TwoTowersConfig
 from upnext.nn.encoders import Inputs
 
-__all__ = ["AnyModel", "ModelConfig", "load_any", "load_model", "read_inputs", "save_model"]
+__all__ = ["AnyModel", "AnyRanker", "ModelConfig", "load_any", "load_model", "read_inputs", "save_any", "save_model"]
 
 ModelConfig = Annotated[
     SASRecConfig | ARGUSConfig | TwoTowersConfig | PopularConfig | RecentlyPopularConfig, Field(discriminator="kind")
 ]
 
 AnyModel = SASRec | ARGUS | TwoTowers | Popular | RecentlyPopular
+
+AnyRanker = AnyModel | Boosted
+"""Any model, and those that retrieve nothing."""
 
 
 class _Checkpoint(Config):
@@ -76,12 +79,20 @@ def load_model(folder: Path, items: ItemTable) -> AnyModel:
         raise BadArtifact(f"{folder} holds weights of another model ({error}); run pretrain again") from None
 
 
-def load_any(folder: Path, items: ItemTable) -> AnyModel | Boosted:
+def load_any(folder: Path, items: ItemTable) -> AnyRanker:
     """Read what `save_model` or a ranker's `save` wrote.
 
     Raises:   BadArtifact: a file is missing or damaged.
     """
     return Boosted.load(folder) if Boosted.is_in(folder) else load_model(folder, items)
+
+
+def save_any(model: AnyRanker, folder: Path) -> None:
+    """Write what `load_any` reads."""
+    if isinstance(model, Boosted):
+        model.save(folder)
+    else:
+        save_model(model, folder)
 
 
 def read_inputs(config: ARGUSConfig, folder: Path, schema: Schema, items: ItemTable) -> Inputs:

@@ -1,5 +1,6 @@
 """Publish: models -> release, everything a server needs in one folder."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -10,20 +11,24 @@ from upnext.base.errors import BadConfig, BadRequest
 from upnext.base.files import link_or_copy
 from upnext.base.protocols import Link, Ranker, lag_of
 from upnext.events.log import EventLog
+from upnext.features.aggregates import Aggregate, ReadsColumns
 from upnext.features.catalogue import Catalogue
+from upnext.features.online_aggregates import Run
 from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
-from upnext.models.build import AnyModel, load_model, save_model
+from upnext.models.build import AnyRanker, load_any, save_any
 from upnext.models.popularity import RecentlyPopular
+from upnext.preparation.candidate_features import past_of
+from upnext.serving.counted import split_by_user
 from upnext.serving.histories import pack_history
 from upnext.serving.intake import check_context, check_feedback
 from upnext.serving.pasts import Pasts
-from upnext.serving.release import POSTED, ReleaseSettings
+from upnext.serving.release import AGGREGATES, POSTED, ReleaseSettings
 from upnext.serving.retrieve import encode
 from upnext.serving.states import pack_states, state_key
 from upnext.store.embedded import LmdbStore
 
-__all__ = ["ReleaseSettings", "check", "run"]
+__all__ = ["ReleaseSettings", "check", "check_page", "run"]
 
 _USERS_PER_WRITE = 2000
 _TOKENS = 8192
@@ -60,21 +65,22 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
     if (log_artifact.folder / POSTED).is_file():
         link_or_copy(log_artifact.folder / POSTED, draft.folder / POSTED)
     for name, artifact in models.items():
-        model = load_model(artifact.folder, catalogue.items)
+        model = load_any(artifact.folder, catalogue.items)
         if isinstance(model, RecentlyPopular):  # what is popular now counts the whole log, not its training part
             _, events = log.in_view(model.view)
             num_items = int(log_artifact.manifest["metrics"]["num_dense_items"])
             model = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))
         if name == config.ranker:
             _check_ranker(config, model)
+            _write_aggregates(config, model, log, catalogue, draft)
         if name == config.retriever:
             retriever = model
-        save_model(model, draft.folder / "models" / name)
+        save_any(model, draft.folder / "models" / name)
     draft.metrics["temperature"] = models[config.retriever].manifest["metrics"].get("temperature")
     _write_histories(log, Vocabulary.load(log_artifact.folder / "users.vocabulary.arrow"), retriever, draft)
 
 
-def _write_histories(log: EventLog, users: Vocabulary, retriever: AnyModel, draft: Draft) -> None:
+def _write_histories(log: EventLog, users: Vocabulary, retriever: AnyRanker, draft: Draft) -> None:
     """Write every user's events, and the state that a retriever with a lag keeps of them."""
     folder = draft.folder / "histories"
     folder.mkdir()
@@ -100,7 +106,22 @@ def _write_histories(log: EventLog, users: Vocabulary, retriever: AnyModel, draf
     draft.metrics["num_histories"] = len(present)
 
 
-def _check_ranker(config: ReleaseSettings, model: AnyModel) -> None:
+def _write_aggregates(
+    config: ReleaseSettings, ranker: AnyRanker, log: EventLog, catalogue: Catalogue, draft: Draft
+) -> None:
+    """Sort the log for those aggregates of a ranker that are not by user: users bring their own events.
+
+    Raises:   BadConfig: one counts by a context that the page does not give.
+    """
+    if not isinstance(ranker, ReadsColumns):
+        return
+    check_page(config, ranker.aggregates, log)
+    _, others = split_by_user(ranker.aggregates)
+    if others:
+        Run.of(others, past_of(others, log, catalogue.items.features)).save(draft.folder / AGGREGATES)
+
+
+def _check_ranker(config: ReleaseSettings, model: AnyRanker) -> None:
     """Check that a model expects what a release weighs.
 
     Raises:   BadConfig: it does not; an order is no expectation.
@@ -113,8 +134,23 @@ def _check_ranker(config: ReleaseSettings, model: AnyModel) -> None:
                 f"publish.ranker is {config.ranker!r}, which does not foresee the feedback {name!r}: it foresees"
                 f" {expected or 'none'}"
                 + (", and only orders otherwise" if len(links) > len(expected) else "")
-                + "; name a model with feedback components, such as one of the kind argus"
+                + "; name a model with feedback components, such as one of the kind argus or boosted"
             )
+
+
+def check_page(config: ReleaseSettings, aggregates: Sequence[Aggregate], log: EventLog) -> None:
+    """Check that the page says everything by which the ranker's aggregates count.
+
+    Raises:   BadConfig: it does not say a context.
+    """
+    for aggregate in aggregates:
+        for name in aggregate.by:
+            if name in log.schema.contexts and name not in config.page_context:
+                raise BadConfig(
+                    f"publish.ranker {config.ranker!r} has the aggregate {aggregate.name!r}, and the page does not say"
+                    f" its {name!r}: nothing would be counted. Add it to publish.page_context, or leave the aggregate"
+                    f" out of rank.{config.ranker}"
+                )
 
 
 def check(config: ReleaseSettings, log: EventLog) -> None:

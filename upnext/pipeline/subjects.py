@@ -20,10 +20,10 @@ from upnext.evaluation.utility import Ordering, compared, evaluate_utility
 from upnext.events.impressions import Impressions, window_start
 from upnext.events.log import EventLog
 from upnext.events.split import TEST
+from upnext.features.aggregates import ReadsColumns
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
-from upnext.models.boosted import Boosted
-from upnext.models.build import AnyModel
+from upnext.models.build import AnyRanker
 from upnext.models.popularity import RecentlyPopular
 from upnext.preparation.candidate_features import candidate_features
 from upnext.simulation.oracle import Oracle
@@ -85,7 +85,7 @@ class Shown:
 
     def figures(
         self,
-        models: Mapping[str, AnyModel | Boosted],
+        models: Mapping[str, AnyRanker],
         weights: Mapping[str, float],
         window_ms: int | None,
         num_samples: int,
@@ -108,16 +108,16 @@ class Shown:
         return found, curves, {"utility": _said(weights, window_ms, shown, len(tested))}
 
     def _foreseen(
-        self, models: Mapping[str, AnyModel | Boosted], orders: bool, known_at: NDArray[np.int64] | None = None
+        self, models: Mapping[str, AnyRanker], orders: bool, known_at: NDArray[np.int64] | None = None
     ) -> dict[str, Foreseen]:
         log, tested, V = self.log, np.flatnonzero(self.part == TEST), len(self.items)
         rankers: dict[str, Ranker] = {name: model for name, model in models.items() if isinstance(model, Ranker)}
         if not rankers and not orders:
             return {}
         features = {
-            name: candidate_features(model.config.aggregates, log, tested, self.items.features, self.users, known_at)
+            name: candidate_features(model.aggregates, log, tested, self.items.features, self.users, known_at)
             for name, model in rankers.items()
-            if isinstance(model, Boosted)
+            if isinstance(model, ReadsColumns)
         }
         for name, model in models.items():
             if orders and name not in rankers and isinstance(model, Retriever):

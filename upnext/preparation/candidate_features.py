@@ -12,13 +12,19 @@ from numpy.typing import NDArray
 
 from upnext.base.batches import Column, FlatColumn
 from upnext.base.errors import BadConfig
-from upnext.base.schema import context_column, feedback_column
+from upnext.base.schema import HOUR_OF_DAY, context_column, feature_column, feedback_column
 from upnext.events.log import EventLog
-from upnext.features.aggregates import Aggregate, Past, Questions, compute_aggregates
+from upnext.features.aggregates import (
+    NOTHING,
+    UNKNOWN_KEY,
+    Aggregate,
+    Past,
+    Questions,
+    compute_aggregates,
+)
 
-__all__ = ["candidate_features", "check_aggregates"]
+__all__ = ["candidate_features", "check_aggregates", "past_of"]
 
-_HOUR = "hour_of_day"
 _DAY_MS = 86_400_000
 _CATEGORIES = ("categorical", "multi")
 
@@ -44,30 +50,40 @@ def candidate_features(
               several values the first), `hour_of_day`, then the aggregates by their names.
     Raises:   BadConfig: an aggregate names what the log does not have.
     """
-    check_aggregates(aggregates, log)
+    past = past_of(aggregates, log, items)
     features = {name: _taken(log, name, rows) for name in map(context_column, log.schema.contexts)}
     shown = log.rows.item[rows] if item is None else item
-    for owner, kinds, table, dense in (
-        ("item", log.schema.item_features, items, shown),
-        ("user", log.schema.user_features, users, log.rows.user[rows]),
-    ):
-        for name, kind in kinds.items():
-            if kind in (*_CATEGORIES, "numeric"):
-                features[f"feature.{owner}.{name}"] = _of_table(table[name], dense)
+    for name, kind in log.schema.item_features.items():
+        if kind in (*_CATEGORIES, "numeric"):
+            features[feature_column("item", name)] = _of_table(items[name], shown)
+    for name, kind in log.schema.user_features.items():
+        if kind in (*_CATEGORIES, "numeric"):
+            features[feature_column("user", name)] = _of_table(users[name], log.rows.user[rows])
     now_ms = log.rows.time_ms[log.request_start[rows]]
     if log.schema.has_times:
-        features[_HOUR] = _number((now_ms % _DAY_MS / 3_600_000).astype(np.float32))
+        features[HOUR_OF_DAY] = _number((now_ms % _DAY_MS / 3_600_000).astype(np.float32))
     asked_ms = now_ms if known_at is None else np.minimum(now_ms, known_at)
-    names = {name for aggregate in aggregates for name in aggregate.by}
-    everything = np.arange(len(log))
-    keys = {name: _key(log, items, name, everything, log.rows.item) for name in sorted(names)}
-    asked = {name: _key(log, items, name, rows, shown) for name in sorted(names)}
-    feedback = {name: log.rows.columns[feedback_column(name)] for name in log.schema.feedback}
-    # What is unknown is like nothing: neither like a known value nor like another unknown one.
-    past = Past({name: _with(key, -1) for name, key in keys.items()}, log.rows.time_ms, feedback, log.views)
-    questions = Questions({name: _with(key, -2) for name, key in asked.items()}, asked_ms)
+    asked = {name: _key(log, items, name, rows, shown) for name in _names(aggregates)}
+    questions = Questions({name: _with(key, NOTHING) for name, key in asked.items()}, asked_ms)
     answers = compute_aggregates(aggregates, past, questions)
     return features | {name: _number(answer) for name, answer in answers.items()}
+
+
+def past_of(aggregates: Sequence[Aggregate], log: EventLog, items: Features) -> Past:
+    """Every event of a log, as aggregates read it.
+
+    Raises:   BadConfig: an aggregate names what the log does not have.
+    """
+    check_aggregates(aggregates, log)
+    everything = np.arange(len(log))
+    keys = {name: _key(log, items, name, everything, log.rows.item) for name in _names(aggregates)}
+    feedback = {name: log.rows.columns[feedback_column(name)] for name in log.schema.feedback}
+    known = {name: _with(key, UNKNOWN_KEY) for name, key in keys.items()}
+    return Past(known, log.rows.time_ms, feedback, log.views)
+
+
+def _names(aggregates: Sequence[Aggregate]) -> list[str]:
+    return sorted({name for aggregate in aggregates for name in aggregate.by})
 
 
 def check_aggregates(aggregates: Sequence[Aggregate], log: EventLog) -> None:

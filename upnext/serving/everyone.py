@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from upnext.base.ids import PADDING
 from upnext.models.popularity import RecentlyPopular
+from upnext.serving.columns import columns_of
 from upnext.serving.histories import Histories
 from upnext.serving.rank import by_utility, num_candidates
 from upnext.serving.release import Release
@@ -56,7 +57,8 @@ def recommend_everyone(
     allowed = (assortment.is_shown & assortment.can_retrieve)[None, :num_scored]
     for begin in range(0, len(release.users.ids), _USERS):
         users, ids = release.users.dense_ids[begin : begin + _USERS], release.users.ids[begin : begin + _USERS]
-        pasts = histories.read_many(ids).before(now).below(num_scored)
+        everything = histories.read_many(ids)
+        pasts = everything.before(now).below(num_scored)
         contexts = [context or {}] * len(users)
         request = make_request(release, np.full(len(users), time_ms), users, contexts)
         hidden = hidden_items(release, pasts, np.array(unfamiliar))
@@ -69,6 +71,7 @@ def recommend_everyone(
                     read = readable(release.ranker, known, now, lag)
                     state = encode(release.ranker, read, _TOKENS)
                 counts = np.full(len(users), wanted)
-                (best,) = by_utility(release, assortment, state, request, contexts, [(items, scores)], counts)
+                columns = columns_of(histories, assortment, everything, request)
+                (best,) = by_utility(release, assortment, state, request, contexts, [(items, scores)], counts, columns)
                 items, scores = np.maximum(best[0][:, :k], PADDING), best[1][:, :k]
         yield Block(users, items, scores)

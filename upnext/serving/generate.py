@@ -19,8 +19,9 @@ from upnext.base.errors import BadRequest
 from upnext.base.ids import ExternalId
 from upnext.base.protocols import Link, Ranker, VectorRetriever, expectation
 from upnext.base.schema import ITEM_ID, FeedbackKind
-from upnext.models.build import AnyModel
+from upnext.models.build import AnyRanker
 from upnext.serving.assortment import Assortment
+from upnext.serving.columns import columns_of
 from upnext.serving.histories import Histories, LiveEvent, merged
 from upnext.serving.pasts import Pasts
 from upnext.serving.rank import candidates_of
@@ -86,7 +87,7 @@ def generate(release: Release, histories: Histories, rollout: Rollout) -> list[I
         if not may.any():
             break
         request = make_request(release, np.array([time_ms]), user, [rollout.context or {}])
-        event = _next(release, assortment, past.below(len(release.catalogue)), request, may, rollout, rng)
+        event = _next(release, histories, past, request, may, rollout, rng)
         imagined.append(event)
         may[0, event.item] = rollout.repeats
         past = Pasts.join([merged(past.events, histories.as_events([_as_event(assortment, rollout, event)]))[0]])
@@ -101,13 +102,14 @@ def median_gap_ms(events: Events) -> int:
 
 def _next(
     release: Release,
-    assortment: Assortment,
-    past: Pasts,
+    histories: Histories,
+    everything: Pasts,
     request: Request,
     may: NDArray[np.bool_],
     rollout: Rollout,
     rng: np.random.Generator,
 ) -> Imagined:
+    past = everything.below(len(release.catalogue))
     with torch.inference_mode():
         state = encode(release.retriever, past)
         items, scores = best_items(release, state, request, int(may.sum()), may)
@@ -119,7 +121,10 @@ def _next(
             place = int(rng.choice(len(logits), p=_softmax(logits / rollout.temperature)))
         model = _foreseer(release)
         state = state if model is release.retriever else encode(model, past)
-        chosen = candidates_of(assortment, torch.from_numpy(items[:, place : place + 1]))
+        chosen = candidates_of(histories.assortment, torch.from_numpy(items[:, place : place + 1]))
+        columns = columns_of(histories, histories.assortment, everything, request)
+        if columns is not None:
+            chosen = columns.given_to(chosen, slice(None))
         outputs = cast("Ranker", model).predict(state, request, chosen)
         links = {n: link for n, link in cast("Ranker", model).components.items() if n in release.schema.feedback}
         expected = {name: float(expectation(outputs[name], link)[0, 0]) for name, link in links.items()}
@@ -150,7 +155,7 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(odds / odds.sum())
 
 
-def _foreseer(release: Release) -> AnyModel:
+def _foreseer(release: Release) -> AnyRanker:
     return release.retriever if release.ranker is None else release.ranker
 
 

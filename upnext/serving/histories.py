@@ -18,7 +18,9 @@ from upnext.base.batches import CORE, Events, FlatColumn
 from upnext.base.ids import ExternalId, stable_hash
 from upnext.base.protocols import Store
 from upnext.base.schema import Schema, context_column, feedback_column
+from upnext.features.aggregates import ReadsColumns
 from upnext.serving.assortment import Assortment
+from upnext.serving.counted import Counted
 from upnext.serving.pasts import Pasts
 from upnext.serving.records import load_records
 from upnext.serving.release import Release
@@ -106,6 +108,10 @@ class Histories:
         self.live = live
         self.assortment = Assortment(release, {} if live is None else load_records(live))
         """The items there are. A service replaces it; items keep their numbers then."""
+        self.counted: Counted | None = None
+        """What a ranker's aggregates are counted from; None where the ranker reads no columns of candidates."""
+        if isinstance(release.ranker, ReadsColumns):
+            self.counted = Counted(release.ranker, release.aggregates, self.assortment)
 
     def read(self, user_ids: Sequence[ExternalId]) -> list[tuple[Events, NDArray[np.bool_]]]:
         """Each user's events in time order, and (N,) bool: which of them were posted since the release."""

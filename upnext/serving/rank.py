@@ -17,6 +17,7 @@ from upnext.base.batches import Candidates, Request, State
 from upnext.base.ids import FIRST, PADDING
 from upnext.base.protocols import Ranker, expectation
 from upnext.serving.assortment import Assortment
+from upnext.serving.columns import Columns
 from upnext.serving.release import Release, ReleaseSettings
 
 __all__ = ["Best", "by_utility", "candidates_of", "num_candidates"]
@@ -45,11 +46,13 @@ def by_utility(
     contexts: Sequence[Mapping[str, str | float]],
     best: Sequence[Best],
     counts: NDArray[np.int64],
+    columns: Columns | None = None,
 ) -> list[Best]:
     """Order the items of each row by expected utility, ties by the lower id.
 
     Args:     state: the ranker's. contexts: of each query: they name its surface. best: a row's candidates (B, C).
-              counts: (B,) how many of a row's candidates each query considers: the first ones.
+              counts: (B,) how many of a row's candidates each query considers: the first ones. columns: what a ranker
+              reads of candidates beside them, if it reads any.
     Returns:  the same items, -1 where there is none, with their utilities.
     """
     C = best[0][0].shape[1]
@@ -62,6 +65,8 @@ def by_utility(
         rows = torch.arange(begin, min(begin + step, len(items)))
         some = slice(begin, begin + step)
         candidates = candidates_of(assortment, torch.from_numpy(items[some]))
+        if columns is not None:
+            candidates = columns.given_to(candidates, some)
         model, asked = cast("Ranker", release.ranker), {name: of[some] for name, of in weights.items()}
         utility[some] = expected_utility(model, state.take(rows), request.take(rows), candidates, asked).numpy()
     utility[items < 0] = -np.inf

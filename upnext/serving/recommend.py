@@ -21,6 +21,7 @@ from upnext.base.views import ALL
 from upnext.models.build import AnyModel
 from upnext.models.popularity import RecentlyPopular
 from upnext.serving.assortment import Assortment
+from upnext.serving.columns import columns_of
 from upnext.serving.histories import Histories, LiveEvent
 from upnext.serving.pasts import Pasts
 from upnext.serving.rank import Best, by_utility, num_candidates
@@ -73,7 +74,8 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
     Returns:  a page per query: the user's own row, what is popular now, what is new, then a row per collection.
     """
     times = np.array([query.time_ms for query in queries], np.int64)
-    pasts = Pasts.join([events for events, _ in histories.read([query.user_id for query in queries])]).before(times)
+    everything = Pasts.join([events for events, _ in histories.read([query.user_id for query in queries])])
+    pasts = everything.before(times)
     assortment = histories.assortment  # after the histories: it holds every item that is in them
     users = np.array([release.users.dense(query.user_id) for query in queries], np.int64)
     contexts = [query.context or {} for query in queries]
@@ -92,7 +94,8 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
         if release.ranker is not None:
             if release.ranker is not release.retriever:
                 state = encode(release.ranker, readable(release.ranker, known, times, release.settings.lag))
-            best = by_utility(release, assortment, state, request, contexts, best, counts)
+            columns = columns_of(histories, assortment, everything, request)
+            best = by_utility(release, assortment, state, request, contexts, best, counts, columns)
         popular = _popular(release, assortment, known, request, wanted, hidden)
     chosen = pasts.in_view(release.view).lengths
     num_read = chosen if until is times else pasts.before(until).in_view(release.view).lengths
@@ -129,7 +132,9 @@ def _popular_title(model: AnyModel) -> tuple[str, str]:
 
 
 def follow_stream(release: Release, histories: Histories, posted: list[LiveEvent]) -> None:
-    """Let the models that count what is popular now see what was posted."""
+    """Let models that count, of what is popular now and of what a ranker reads, see what was posted."""
+    if posted and histories.counted is not None:
+        histories.counted.observe(histories.as_events(posted), histories.assortment)
     for model in (release.retriever, release.popular):
         if posted and isinstance(model, RecentlyPopular):
             events = histories.as_events(posted)

@@ -6,6 +6,7 @@ items.arrow, users.arrow        the catalogue and what is known of users, with *
 *.vocabulary.arrow              the numbering of users, items and contexts
 models/<name>/                  weights and configuration of each model
 histories/                      each user's events, and their states for a retriever with a lag: a read-only store
+aggregates/                     the log sorted for the ranker's aggregates, those by user aside: see `Run`
 posted.npy                      the keys of the posted events among them, if there are any
 """
 
@@ -28,14 +29,18 @@ from upnext.base.ids import FIRST
 from upnext.base.protocols import Index, VectorRetriever, lag_of
 from upnext.base.schema import TITLE, Schema
 from upnext.features.catalogue import Catalogue
+from upnext.features.online_aggregates import Run
 from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
 from upnext.index.exact import ExactIndex
-from upnext.models.build import AnyModel, load_model
+from upnext.models.build import AnyModel, AnyRanker, load_any, load_model
 from upnext.serving.titles import TitleIndex
 from upnext.store.embedded import LmdbStore
 
-__all__ = ["POSTED", "Release", "ReleaseSettings"]
+__all__ = ["AGGREGATES", "POSTED", "Release", "ReleaseSettings"]
+
+AGGREGATES = "aggregates"
+"""The folder of a release with the events that its ranker's aggregates count, sorted."""
 
 POSTED = "posted.npy"
 """The file of a log, and of the releases made from it, with the keys of the posted events that it holds."""
@@ -106,8 +111,10 @@ class Release:
     index: Index | None
     """Answers `top_k` for a retriever whose score is a dot product; None for others."""
     popular: AnyModel | None
-    ranker: AnyModel | None
+    ranker: AnyRanker | None
     """Orders what the retriever chose; the retriever itself where the settings name it twice."""
+    aggregates: Run | None
+    """The events of the log, sorted for those aggregates of the ranker that are not by user; None without any."""
     temperature: float | None
     """The retriever's scores divided by it are logits of the next item; None where they are no such thing."""
     histories: LmdbStore
@@ -163,9 +170,10 @@ class Release:
             popular=load_model(folder / "models" / settings.popular, catalogue.items) if settings.popular else None,
             ranker=retriever
             if settings.ranker == settings.retriever
-            else load_model(folder / "models" / settings.ranker, catalogue.items)
+            else load_any(folder / "models" / settings.ranker, catalogue.items)
             if settings.ranker
             else None,
+            aggregates=Run.load(folder / AGGREGATES) if (folder / AGGREGATES).is_dir() else None,
             temperature=artifact.manifest["metrics"].get("temperature", 1.0),
             histories=LmdbStore(folder / "histories", is_read_only=True),
             held=np.load(folder / POSTED) if (folder / POSTED).is_file() else np.zeros(0, np.bytes_),

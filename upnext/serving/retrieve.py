@@ -15,7 +15,7 @@ from upnext.base.ids import PADDING
 from upnext.base.protocols import Index, VectorRetriever, lag_of
 from upnext.base.selection import Parts, best_of_parts
 from upnext.base.views import ALL
-from upnext.models.build import AnyModel
+from upnext.models.build import AnyModel, AnyRanker
 from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
 
@@ -59,12 +59,12 @@ def make_request(
     return Request(torch.from_numpy(time_ms), dense, columns, release.people.features.take(dense))
 
 
-def lag_ms(model: AnyModel, least_ms: int) -> int:
+def lag_ms(model: AnyRanker, least_ms: int) -> int:
     """How far behind a request what a model reads ends: the larger of the release's lag and the model's own."""
     return max(least_ms, lag_of(model) or 0)
 
 
-def readable(model: AnyModel, pasts: Pasts, time_ms: NDArray[np.int64], least_ms: int) -> Pasts:
+def readable(model: AnyRanker, pasts: Pasts, time_ms: NDArray[np.int64], least_ms: int) -> Pasts:
     """What a model may read of pasts: what lies strictly before each request less the lag.
 
     Args:     time_ms: (B,) when each user asks, or one time for all; the pasts hold nothing from then on.
@@ -74,7 +74,7 @@ def readable(model: AnyModel, pasts: Pasts, time_ms: NDArray[np.int64], least_ms
     return pasts.before(time_ms - lag) if lag else pasts
 
 
-def encode(model: AnyModel, pasts: Pasts, max_tokens: int | None = None) -> State:
+def encode(model: AnyRanker, pasts: Pasts, max_tokens: int | None = None) -> State:
     """Encode what the model reads of each past: all in one batch, or in batches of so many tokens."""
     # Not isinstance: to look for a protocol's members takes as long as to encode a layer.
     seen = (pasts if hasattr(model, "predict") else pasts.without_columns()).in_view(model.view)
@@ -82,7 +82,7 @@ def encode(model: AnyModel, pasts: Pasts, max_tokens: int | None = None) -> Stat
 
 
 def encode_ranges(
-    model: AnyModel,
+    model: AnyRanker,
     events: Events,
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],

@@ -19,9 +19,10 @@ from torch import Tensor
 from upnext.base.batches import Candidates, Column, ItemTable, Request, State
 from upnext.base.errors import BadRequest
 from upnext.base.ids import UNKNOWN, item_hash
-from upnext.base.protocols import Link, Ranker, VectorRetriever, expectation
-from upnext.models.build import AnyModel
+from upnext.base.protocols import Link, Ranker, Retriever, VectorRetriever, expectation
+from upnext.models.build import AnyRanker
 from upnext.models.popularity import RecentlyPopular
+from upnext.serving.columns import Columns, columns_of
 from upnext.serving.histories import Histories
 from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
@@ -52,7 +53,7 @@ class Scorer:
 
     def __init__(self, release: Release, histories: Histories, with_vectors: bool) -> None:
         self.release, self.histories, self.with_vectors = release, histories, with_vectors
-        self.models: dict[str, AnyModel] = {release.settings.retriever: release.retriever}
+        self.models: dict[str, AnyRanker] = {release.settings.retriever: release.retriever}
         if release.ranker is not None and release.settings.ranker is not None:
             self.models[release.settings.ranker] = release.ranker
         for name, model in self.models.items():
@@ -72,7 +73,8 @@ class Scorer:
         """The columns that `score` gives, in order, with their widths; 0 for a number."""
         found: dict[str, int] = {}
         for name, model in self.models.items():
-            found[f"{name}.score"] = 0
+            if isinstance(model, Retriever):
+                found[f"{name}.score"] = 0
             if isinstance(model, Ranker):
                 found |= {f"{name}.{component}": 0 for component in model.components}
             if self.with_vectors and name in self._vectors:
@@ -88,18 +90,20 @@ class Scorer:
         """
         users = pc.dictionary_encode(asked.user_ids)
         place = users.indices.to_numpy()
-        pasts = self.histories.read_many(users.dictionary.to_pylist()).below(len(self.release.catalogue))
+        everything = self.histories.read_many(users.dictionary.to_pylist())
+        pasts = everything.below(len(self.release.catalogue))
         dense = self.release.users.encode(asked.user_ids)
         request = make_request(self.release, asked.time_ms, dense, asked.contexts)
         items = self._items(asked.item_ids)
+        columns = columns_of(self.histories, self.histories.assortment, everything, request, place)
         found: dict[str, NDArray[np.float32]] = {}
         with torch.inference_mode():
             for name, model in self.models.items():
                 state = self._states(model, pasts, place, asked.time_ms)
-                found |= self._by(name, model, state, request, items)
+                found |= self._by(name, model, state, request, items, columns)
         return found
 
-    def _states(self, model: AnyModel, pasts: Pasts, user: NDArray[np.int64], time_ms: NDArray[np.int64]) -> State:
+    def _states(self, model: AnyRanker, pasts: Pasts, user: NDArray[np.int64], time_ms: NDArray[np.int64]) -> State:
         """The state of each row: of rows that know the same events it is computed once."""
         seen = (pasts if isinstance(model, Ranker) else pasts.without_columns()).in_view(model.view)
         starts = seen.offsets[user]
@@ -117,11 +121,18 @@ class Scorer:
         names = ids.take(pa.array(strange)).to_pylist()
         numbers = [assortment.dense(name) for name in names]
         rows = [assortment.columns(number) if number != UNKNOWN else {} for number in numbers]
-        table = catalogue.encode_rows(names, rows)
-        return _Items(torch.from_numpy(dense), torch.from_numpy(hashes), torch.from_numpy(strange), table)
+        table, of_all = catalogue.encode_rows(names, rows), dense.copy()
+        of_all[strange] = numbers
+        return _Items(torch.from_numpy(dense), of_all, torch.from_numpy(hashes), torch.from_numpy(strange), table)
 
     def _by(
-        self, name: str, model: AnyModel, state: State, request: Request, items: "_Items"
+        self,
+        name: str,
+        model: AnyRanker,
+        state: State,
+        request: Request,
+        items: "_Items",
+        columns: Columns | None,
     ) -> dict[str, NDArray[np.float32]]:
         found: dict[str, Tensor] = {}
         if name in self._vectors:
@@ -135,17 +146,20 @@ class Scorer:
             found[f"{name}.score"] = (user * item).sum(1).masked_fill(~can, -torch.inf)
             if self.with_vectors:
                 found |= {f"{name}.user_vector": user, f"{name}.item_vector": item}
-        else:
+        elif isinstance(model, Retriever):
             scores = model.score(state, request, items.dense[:, None])[:, 0]
             found[f"{name}.score"] = scores.masked_fill(items.dense == UNKNOWN, -torch.inf)
         if isinstance(model, Ranker):
-            outputs = model.predict(state, request, items.candidates())
+            candidates = items.candidates()
+            if columns is not None and model is self.release.ranker:
+                candidates = columns.given_to(candidates, slice(None), items.of_all[:, None])
+            outputs = model.predict(state, request, candidates)
             for component, link in model.components.items():
                 found.setdefault(f"{name}.{component}", expectation(outputs[component], link)[:, 0])
         return {column: values.numpy() for column, values in found.items()}
 
 
-def _check_names(name: str, model: AnyModel) -> None:
+def _check_names(name: str, model: AnyRanker) -> None:
     links = model.components if isinstance(model, Ranker) else {}
     for component in ("score", "user_vector", "item_vector"):
         if links.get(component, Link.ORDER_ONLY) is not Link.ORDER_ONLY:
@@ -157,9 +171,11 @@ def _check_names(name: str, model: AnyModel) -> None:
 
 @dataclass(frozen=True)
 class _Items:
-    """The items of B rows: dense ids and hashes (B,); the rows of those that the catalogue lacks, and their table."""
+    """The items of B rows: dense ids and hashes (B,), those of all items too, also of new ones; the rows of those that
+    the catalogue lacks, and their table."""
 
     dense: Tensor
+    of_all: NDArray[np.int64]
     hashes: Tensor
     strange: Tensor
     table: ItemTable

@@ -1,0 +1,149 @@
+"""Trees: growing them with LightGBM, and the table that they read.
+
+Shape letters: N examples, F features.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from upnext.base.batches import FlatColumn
+from upnext.base.configuration import Config
+from upnext.base.errors import BadBatch, BadConfig
+
+if TYPE_CHECKING:  # it is loaded where trees are grown, and not by who only imports this
+    from lightgbm import Booster
+
+__all__ = ["BoostingConfig", "Part", "gains_of", "grow", "levels_of", "matrix", "observed", "sizes_of", "told_apart"]
+
+_LEVELS = 30
+"""LambdaRank tells at most so many utilities apart."""
+
+
+class BoostingConfig(Config):
+    """How trees are grown."""
+
+    seed: int = 0
+    """Draws the rows and columns of each tree."""
+    trees: Annotated[int, Field(ge=1)] = 1000
+    """The most trees of one model."""
+    patience: Annotated[int, Field(ge=1)] = 50
+    """Stop when the validation part has not been better for so many trees; the best number of trees is kept."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """What a tree adds of its answer."""
+    leaves: Annotated[int, Field(ge=2, le=10_000)] = 31
+    """The most leaves of a tree."""
+    least_in_leaf: Annotated[int, Field(ge=1)] = 100
+    """The fewest examples of a leaf."""
+    row_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The share of examples that each tree sees."""
+    column_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The share of features that each tree sees."""
+    most_categories: Annotated[int, Field(ge=1, le=10_000)] = 255
+    """Of each category the most frequent values are told apart; the others count as missing."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What trees are grown on, or held against: features, targets, and the sizes of groups that compete."""
+
+    X: NDArray[np.float32]
+    y: NDArray[np.float64]
+    sizes: NDArray[np.int64] | None = None
+
+
+def told_apart(column: FlatColumn, config: BoostingConfig) -> NDArray[np.int64] | None:
+    """The values of a category that the trees tell apart, rising: the most frequent ones. None for a number."""
+    if not np.issubdtype(column.values.dtype, np.integer):
+        return None
+    values, counts = np.unique(column.values[column.observed], return_counts=True)
+    kept = np.argsort(-counts, kind="stable")[: config.most_categories]
+    return np.sort(values[kept]).astype(np.int64)
+
+
+def matrix(columns: Mapping[str, FlatColumn], features: Mapping[str, NDArray[np.int64] | None]) -> NDArray[np.float32]:
+    """(N, F): numbers, and places of categories among those told apart; NaN for what is missing or not among them."""
+    for name in features:
+        if name not in columns:
+            raise BadBatch(f"the boosted ranker reads the feature {name!r}; the candidates have {sorted(columns)}")
+    count = max((len(columns[name].values) for name in features), default=0)
+    X = np.full((count, len(features)), np.nan, np.float32)
+    for number, (name, values) in enumerate(features.items()):
+        column = columns[name]
+        if values is None:
+            X[column.observed, number] = column.values[column.observed]
+            continue
+        place = np.searchsorted(values, column.values)
+        is_known = column.observed & (place < len(values))
+        is_known[is_known] = values[place[is_known]] == column.values[is_known]
+        X[is_known, number] = place[is_known]
+    return X
+
+
+def observed(column: FlatColumn, name: str, where: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The examples where a feedback was observed, and its values there."""
+    rows = np.flatnonzero(column.observed)
+    if not len(rows):
+        raise BadConfig(f"{name!r} was nowhere observed in the {where} part; leave it out of `feedback`")
+    return rows, column.values[rows].astype(np.float64)
+
+
+def gains_of(utility: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The levels of utility that LambdaRank tells apart, rising: its values, or quantiles where there are many."""
+    values = np.unique(utility)
+    return values if len(values) <= _LEVELS else np.unique(np.quantile(utility, np.linspace(0, 1, _LEVELS)))
+
+
+def levels_of(utility: NDArray[np.float64], gains: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The level nearest to each utility, by number."""
+    middle = (gains[1:] + gains[:-1]) / 2
+    return np.searchsorted(middle, utility).astype(np.float64)
+
+
+def sizes_of(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sizes of rising groups, in their order."""
+    return np.unique(group, return_counts=True)[1]
+
+
+def grow(
+    objective: str,
+    data: Sequence[Part],
+    features: Mapping[str, NDArray[np.int64] | None],
+    config: BoostingConfig,
+    extra: dict[str, Any],
+) -> "Booster":
+    """Grow the trees of one output on the first of two parts; the second says when to stop."""
+    import lightgbm
+
+    parameters = extra | {
+        "objective": objective,
+        "learning_rate": config.learning_rate,
+        "num_leaves": config.leaves,
+        "min_data_in_leaf": config.least_in_leaf,
+        "bagging_fraction": config.row_share,
+        "bagging_freq": 1,
+        "feature_fraction": config.column_share,
+        "seed": config.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": torch.get_num_threads(),
+        "eval_at": [10],
+        "verbosity": -1,
+    }
+    categories = [number for number, values in enumerate(features.values()) if values is not None]
+    # Names may hold what LightGBM does not allow: features go by their numbers.
+    names = [f"f{number}" for number in range(len(features))]
+    train, held = data
+    grown_on = lightgbm.Dataset(
+        train.X, train.y, group=train.sizes, categorical_feature=categories, feature_name=names, params=parameters
+    )
+    held_out = lightgbm.Dataset(held.X, held.y, group=held.sizes, reference=grown_on, params=parameters)
+    stop = lightgbm.early_stopping(config.patience, verbose=False)
+    grown = lightgbm.train(parameters, grown_on, config.trees, valid_sets=[held_out], callbacks=[stop])
+    # Only the best number of trees stays.
+    return lightgbm.Booster(model_str=grown.model_to_string(num_iteration=grown.best_iteration))
