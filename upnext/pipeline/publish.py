@@ -9,7 +9,7 @@ import torch
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.errors import BadConfig, BadRequest
 from upnext.base.files import link_or_copy
-from upnext.base.protocols import Link, Ranker, lag_of
+from upnext.base.protocols import Link, Ranker, VectorRetriever, lag_of
 from upnext.events.log import EventLog
 from upnext.features.aggregates import Aggregate, ReadsColumns
 from upnext.features.catalogue import Catalogue
@@ -75,6 +75,11 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
             _write_aggregates(config, model, log, catalogue, draft)
         if name == config.retriever:
             retriever = model
+            if config.diversity and not isinstance(model, VectorRetriever):
+                raise BadConfig(
+                    f"publish.diversity is {config.diversity:g}, and the retriever {name!r} has no item vectors to tell"
+                    " what is alike: set it to 0, or name a retriever such as sasrec, argus or two_towers"
+                )
         save_any(model, draft.folder / "models" / name)
     draft.metrics["temperature"] = models[config.retriever].manifest["metrics"].get("temperature")
     _write_histories(log, Vocabulary.load(log_artifact.folder / "users.vocabulary.arrow"), retriever, draft)

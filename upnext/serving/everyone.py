@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from upnext.base.ids import PADDING
 from upnext.models.popularity import RecentlyPopular
 from upnext.serving.columns import columns_of
+from upnext.serving.diversity import diversified
 from upnext.serving.histories import Histories
 from upnext.serving.rank import by_utility, num_candidates
 from upnext.serving.release import Release
@@ -53,7 +54,8 @@ def recommend_everyone(
         release.retriever.cover(len(assortment))
     num_scored = assortment.num_scored
     now, lag = np.array(time_ms), release.settings.lag
-    wanted = k if release.ranker is None else num_candidates(release.settings, k)
+    share = release.settings.diversity
+    wanted = k if release.ranker is None and not share else num_candidates(release.settings, k)
     allowed = (assortment.is_shown & assortment.can_retrieve)[None, :num_scored]
     for begin in range(0, len(release.users.ids), _USERS):
         users, ids = release.users.dense_ids[begin : begin + _USERS], release.users.ids[begin : begin + _USERS]
@@ -72,6 +74,10 @@ def recommend_everyone(
                     state = encode(release.ranker, read, _TOKENS)
                 counts = np.full(len(users), wanted)
                 columns = columns_of(histories, assortment, everything, request)
-                (best,) = by_utility(release, assortment, state, request, contexts, [(items, scores)], counts, columns)
-                items, scores = np.maximum(best[0][:, :k], PADDING), best[1][:, :k]
+                ((items, scores),) = by_utility(
+                    release, assortment, state, request, contexts, [(items, scores)], counts, columns
+                )
+            if share:
+                ((items, scores),) = diversified(assortment, [(items, scores)], np.full(len(users), wanted), share, k)
+            items, scores = np.maximum(items[:, :k], PADDING), scores[:, :k]
         yield Block(users, items, scores)

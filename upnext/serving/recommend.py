@@ -2,7 +2,7 @@
 
 1. read what each user did         2. decide what may be shown to whom
 3. encode it, or read its state    4. retrieve per row       5. rank each row, where a release has a ranker
-6. arrange: rows in order, no item twice
+6. spread what is alike            7. arrange: rows in order, no item twice
 
 Batch-first: one request is a batch of one. Shape letters: B queries, V catalogue, k answers.
 """
@@ -22,6 +22,7 @@ from upnext.models.build import AnyModel
 from upnext.models.popularity import RecentlyPopular
 from upnext.serving.assortment import Assortment
 from upnext.serving.columns import columns_of
+from upnext.serving.diversity import diversified
 from upnext.serving.histories import Histories, LiveEvent
 from upnext.serving.pasts import Pasts
 from upnext.serving.rank import Best, by_utility, num_candidates
@@ -96,6 +97,8 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
                 state = encode(release.ranker, readable(release.ranker, known, times, release.settings.lag))
             columns = columns_of(histories, assortment, everything, request)
             best = by_utility(release, assortment, state, request, contexts, best, counts, columns)
+        if share := release.settings.diversity:
+            best = diversified(assortment, best, counts, share, 3 * max(query.k for query in queries))
         popular = _popular(release, assortment, known, request, wanted, hidden)
     chosen = pasts.in_view(release.view).lengths
     num_read = chosen if until is times else pasts.before(until).in_view(release.view).lengths
@@ -199,6 +202,8 @@ def _page(release: Release, query: Query, found: _Found) -> Page:
     reason = chosen if count else f"Nothing known yet: what {retriever} expects of a new visitor"
     if ranker is not None:
         reason += f"; in the order of the utility that {ranker} expects"
+    if release.settings.diversity:
+        reason += "; what is like an item before it waits"
     shown: set[int] = set()
 
     def row(name: str, title: str, why: str, best: Best) -> Row:

@@ -63,6 +63,9 @@ class ReleaseSettings(Config):
     """What feedback is worth on a surface of its own, by the surface's name; others use `utility`."""
     surface_context: str = "surface"
     """The context of a request that names its surface."""
+    diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How much it counts that the items of a row are unlike each other, by the retriever's item vectors; 0: only what
+    they are worth."""
     lag: Annotated[Duration, Field(ge=0)] = 0
     """Models read only what happened longer ago than this: "10m". What may not be shown counts at once."""
     popular: str | None = None
