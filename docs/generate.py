@@ -100,7 +100,8 @@ def _section(table: str, model: type[Config], level: int, suffix: str = "") -> l
     heading = f"`[{table}]`{suffix}" if table else "The file"
     lines = [f"{'#' * level} {heading}", ""]
     if model in _described:
-        return [*lines, f"The same keys as {_link(_described[model], _described[model])}.", ""]
+        said = f"The same keys as {_link(_described[model], _described[model])}."
+        return [*lines, textwrap.fill(said, 118, break_long_words=False, break_on_hyphens=False), ""]
     _described[model] = heading
     lines += [textwrap.fill(" ".join((inspect.getdoc(model) or "").split()), 118), ""]
     lines += ["| key | value | default | meaning |", "| :-- | :-- | :-- | :-- |"]

@@ -116,9 +116,9 @@ def finetune(file: File, overrides: Set = None, resume: Resume = False) -> None:
 
 
 @app.command()
-def rank(file: File, overrides: Set = None) -> None:
+def rank(file: File, overrides: Set = None, resume: Resume = False) -> None:
     """Event log -> rankers."""
-    _stages(file, overrides, only="rank")
+    _stages(file, overrides, only="rank", resume=resume)
 
 
 @app.command()

@@ -27,7 +27,7 @@ __all__ = ["Project", "load_project"]
 _TAKEN = ("frequency", "mean", "oracle")
 """What reports call their baselines and the simulation's truth."""
 
-Named = TypeVar("Named", PretrainConfig, RankConfig)
+Named = TypeVar("Named", PretrainConfig, FinetuneConfig, RankConfig)
 
 
 class Project(Config):

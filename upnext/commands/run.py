@@ -96,7 +96,7 @@ def _steps(project: Project, console: Console, resume: bool) -> Iterator[_Step]:
         yield _Step("finetune", f"finetune {name}", make)
     for name, ranker in project.rank.items():
         tell = partial(_tell, console, f"rank {name}")
-        yield _Step("rank", f"rank {name}", partial(rank.run, ranker, workspace, name, tell=tell))
+        yield _Step("rank", f"rank {name}", partial(rank.run, ranker, workspace, name, resume=resume, tell=tell))
     yield _Step("evaluate", "evaluate", partial(evaluate.run, project.evaluate, workspace, project.models))
     if project.publish is not None:
         announce = partial(_announce, project, console)

@@ -36,6 +36,7 @@ def predict_feedback(
     features: Mapping[str, FlatColumn] | None = None,
     device: torch.device = _CPU,
     known_at: NDArray[np.int64] | None = None,
+    users: Mapping[str, Column] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Predict what came of events, as the server would have when they were shown.
 
@@ -44,7 +45,7 @@ def predict_feedback(
 
     Args:     rows: (N,) of the log; features: what is known of these events as candidates, (N,) by name.
               device: where the model is. known_at: (N,) moments, one for each request, as of which it is asked where
-              they come before it: nothing from then on is known.
+              they come before it: nothing from then on is known. users: what is known of them, by dense id.
     Returns:  per component (N,): the expectation, in the order of `rows`.
     """
     in_view, events = log.in_view(model.view)
@@ -69,7 +70,7 @@ def predict_feedback(
             state = model.encode(events.batch(begins[block], ends[block]).to(device))
             read = {name: column_at(column, asked) for name, column in (features or {}).items()}
             candidates = _candidates(log, rows[asked], mask, read)
-            request = _request(log, rows[first[block]], None if known_at is None else known_at[first[block]])
+            request = _request(log, rows[first[block]], None if known_at is None else known_at[first[block]], users)
             outputs = model.predict(state, request.to(device), candidates.to(device))
         for name, link in model.components.items():
             answers[name][asked[mask]] = expectation(outputs[name], link).cpu().numpy()[mask]
@@ -88,10 +89,14 @@ def _requests(log: EventLog, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64]
     return number, first
 
 
-def _request(log: EventLog, rows: NDArray[np.int64], known_at: NDArray[np.int64] | None) -> Request:
+def _request(
+    log: EventLog, rows: NDArray[np.int64], known_at: NDArray[np.int64] | None, users: Mapping[str, Column] | None
+) -> Request:
     time_ms = log.rows.time_ms[log.request_start[rows]]
     asked_ms = time_ms if known_at is None else np.minimum(time_ms, known_at)
-    return Request(torch.from_numpy(asked_ms), torch.from_numpy(log.rows.user[rows]), contexts_of(log, rows))
+    user = torch.from_numpy(log.rows.user[rows])
+    features = {name: column.take(user) for name, column in (users or {}).items()}
+    return Request(torch.from_numpy(asked_ms), user, contexts_of(log, rows), features)
 
 
 def _candidates(
@@ -120,11 +125,12 @@ def foresee(
     part: NDArray[np.int8],
     num_items: int,
     features: Mapping[str, Mapping[str, FlatColumn]],
+    users: Mapping[str, Column],
     known_at: NDArray[np.int64] | None = None,
 ) -> dict[str, Foreseen]:
     """What each model expects of every test event; after them the mean of all, and of each item.
 
-    Args:     features: by model that reads any, those of the test events as candidates; known_at: as for
+    Args:     features: by model that reads any, those of the test events as candidates; users, known_at: as for
               `predict_feedback`.
     """
     trained, rows = part == TRAIN, np.flatnonzero(part == TEST)
@@ -136,7 +142,7 @@ def foresee(
         for name, config in (("mean", RatesConfig(prior=None)), ("item rates", RatesConfig()))
     }
     return {
-        name: Foreseen(model.components, predict_feedback(model, log, rows, features.get(name), known_at=known_at))
+        name: Foreseen(model.components, predict_feedback(model, log, rows, features.get(name), _CPU, known_at, users))
         for name, model in {**rankers, **baselines}.items()
     }
 

@@ -268,7 +268,7 @@ def _trained(given: Given) -> torch.Tensor:
 
 def _maker(shape: TwoTowersConfig, given: Given) -> Callable[[torch.device | None], TwoTowers]:
     items, trained = Catalogue.load(given.folder).items, _trained(given)
-    inputs = read_inputs(shape.encoder, given.folder, given.log.schema, items)
+    inputs = read_inputs(shape.encoder.contexts, given.folder, given.log.schema, items)
 
     def make(device: torch.device | None) -> TwoTowers:
         if device is None:

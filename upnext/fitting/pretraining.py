@@ -128,7 +128,7 @@ def _maker(
     assert isinstance(config.model, ARGUSConfig)
     log.in_view(config.tasks.next_item_view or ALL)  # refused before training, not in its first step
     items, reading = Catalogue.load(folder).items, config.model
-    inputs = read_inputs(reading, folder, log.schema, items)
+    inputs = read_inputs(reading.contexts, folder, log.schema, items)
     means = {name: mean_of(log.rows.columns[feedback_column(name)], rows) for name in log.schema.feedback}
 
     def make_argus(device: torch.device | None) -> ARGUSObjective:

@@ -1,4 +1,4 @@
-"""Causal multi-head self-attention over right-padded rows.
+"""Multi-head self-attention over right-padded rows, causal unless the layout says what is visible.
 
 Shape letters: B rows, L tokens, P cached tokens, D width, H heads, q tokens of a block.
 """
@@ -40,7 +40,7 @@ class KeyValueCache:
 
 
 class CausalSelfAttention(nn.Module):
-    """Each token attends to itself and to earlier ones.
+    """Each token attends to itself and to earlier ones, or to what `layout.visible` says.
 
     Causal attention over right-padded rows needs no padding mask: a real token never sees what follows it, and
     what padding computes is never read. Where siblings are kept apart there is a mask, a block of tokens at a time: all

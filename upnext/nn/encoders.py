@@ -15,10 +15,10 @@ from upnext.base.schema import FeatureKind, FeedbackKind, Schema, context_column
 from upnext.nn.embeddings import Embeddings
 from upnext.nn.slots import slot
 
-__all__ = ["ContextEncoder", "FeedbackEncoder", "Inputs", "ItemEncoder", "gap_bucket"]
+__all__ = ["NUM_GAPS", "ContextEncoder", "FeedbackEncoder", "Inputs", "ItemEncoder", "UserEncoder", "gap_bucket"]
 
 _ITEM = "item"
-_NUM_GAPS = 64
+NUM_GAPS = 64
 _FRACTION_STEPS = 10
 _AMOUNT_STEPS = 40
 
@@ -54,7 +54,7 @@ def gap_bucket(gap_ms: Int[Tensor, "*B"], has_earlier: Tensor) -> Int[Tensor, "*
     Source:   HSTU's time buckets (Zhai et al. 2024), over seconds; the last bucket holds everything from 5 years on.
     """
     seconds = (gap_ms.clamp(min=0) // 1000).clamp(min=1).to(torch.float32)
-    bucket = (seconds.log() / 0.301).floor().to(torch.int64).clamp(max=_NUM_GAPS - 2)
+    bucket = (seconds.log() / 0.301).floor().to(torch.int64).clamp(max=NUM_GAPS - 2)
     return torch.where(has_earlier, bucket + 1, 0)
 
 
@@ -81,7 +81,7 @@ class ContextEncoder(nn.Module):
         sizes = inputs.contexts.items()
         self.codes = nn.ModuleDict({slot(name): nn.Embedding(size, width) for name, size in sizes if size})
         self.numbers = nn.ModuleDict({slot(name): _Number(width) for name, size in sizes if not size})
-        self.gap = nn.Embedding(_NUM_GAPS, width) if inputs.has_times else None
+        self.gap = nn.Embedding(NUM_GAPS, width) if inputs.has_times else None
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, columns: Mapping[str, Column], gap: Int[Tensor, "*B"]) -> Float[Tensor, "*B D"]:
@@ -156,13 +156,55 @@ class ItemEncoder(nn.Module):
         total = self.embeddings(_ITEM, items.item_hash[:, None])
         for name, kind in self.features.items():
             column = items.features[name]
-            if kind == "categorical":
-                total = total + self.embeddings(name, column.values[:, None], column.observed[:, None])
-            elif kind in ("multi", "text"):
-                total = total + self.embeddings(name, column.values, column.observed)
+            if kind in _LOOKED_UP:
+                total = total + _looked_up(self.embeddings, name, column)
             elif kind == "numeric":
                 total = total + self.numbers[slot(name)](column)
             else:
                 total = total + self.vectors[slot(name)](column.values) * column.observed[:, None]
         out: Tensor = self.linear(total) + self.network(total)
         return out
+
+
+class UserEncoder(nn.Module):
+    """The sum of a vector per feature of a user; ids are no feature."""
+
+    def __init__(self, features: Mapping[str, FeatureKind], widths: Mapping[str, int], width: int) -> None:
+        super().__init__()
+        self.features = dict(features)
+        numeric = [name for name, kind in features.items() if kind == "numeric"]
+        self.numbers = nn.ModuleDict({slot(name): _Number(width) for name in numeric})
+        self.vectors = nn.ModuleDict({slot(name): nn.Linear(size, width, bias=False) for name, size in widths.items()})
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, embeddings: Embeddings, columns: Mapping[str, Column], count: int) -> Float[Tensor, "B D"]:
+        """Encode `count` users; features that were not observed add nothing, or, numbers, a vector of their own.
+
+        Args:     embeddings: those of items, which one matrix may hold for all.
+        """
+        total = self.bias.expand(count, -1)
+        for name, kind in self.features.items():
+            column = columns[name]
+            if kind in _LOOKED_UP:
+                total = total + _looked_up(embeddings, self.known_as(name), column)
+            elif kind == "numeric":
+                total = total + self.numbers[slot(name)](column)
+            else:
+                total = total + self.vectors[slot(name)](column.values) * column.observed[:, None]
+        return total
+
+    @staticmethod
+    def known_as(name: str) -> str:
+        """What the embeddings call a feature: one of items may have the same name."""
+        return f"user.{name}"
+
+
+_LOOKED_UP = ("categorical", "multi", "text")
+
+
+def _looked_up(embeddings: Embeddings, name: str, column: Column) -> Tensor:
+    """The mean vector of what was observed of a feature, zeros where that is nothing."""
+    if column.values.dim() == 1:
+        column = Column(column.values[:, None], column.observed[:, None])
+    vectors: Tensor = embeddings(name, column.values, column.observed)
+    return vectors

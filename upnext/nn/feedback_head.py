@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from upnext.base.protocols import Link
 
-__all__ = ["FeedbackHead"]
+__all__ = ["FeedbackHead", "start_at_means"]
 
 
 class FeedbackHead(nn.Module):
@@ -41,8 +41,14 @@ class FeedbackHead(nn.Module):
 
     def begin_with(self, means: Sequence[float], links: Sequence[Link]) -> None:
         """Let every feedback be foreseen as its mean before anything is learnt; NaN changes nothing."""
-        for number, (value, link) in enumerate(zip(means, links, strict=True)):
-            if self.output is not None and not math.isnan(value):
-                mean = torch.tensor(value)
-                bias = mean.clamp(min=1e-4).log() if link is Link.EXP else mean.clamp(1e-4, 1 - 1e-4).logit()
-                self.output.bias.data[number] = bias
+        if self.output is not None:
+            start_at_means(self.output, means, links)
+
+
+def start_at_means(output: nn.Linear, means: Sequence[float], links: Sequence[Link]) -> None:
+    """Set the biases of a layer so that, before anything is learnt, each output is its mean; NaN changes nothing."""
+    for number, (value, link) in enumerate(zip(means, links, strict=True)):
+        if not math.isnan(value):
+            mean = torch.tensor(value)
+            bias = mean.clamp(min=1e-4).log() if link is Link.EXP else mean.clamp(1e-4, 1 - 1e-4).logit()
+            output.bias.data[number] = bias

@@ -1,4 +1,4 @@
-"""The pre-norm transformer layer.
+"""Transformer layers, pre-norm and post-norm.
 
 Shape letters: B rows, L tokens, D width.
 """
@@ -12,7 +12,7 @@ from upnext.nn.attention import CausalSelfAttention, KeyValueCache
 from upnext.nn.dropout import Dropout
 from upnext.nn.feed_forward import FeedForward
 
-__all__ = ["TransformerLayer"]
+__all__ = ["PostNormLayer", "TransformerLayer"]
 
 
 class TransformerLayer(nn.Module):
@@ -45,4 +45,25 @@ class TransformerLayer(nn.Module):
         rows = torch.arange(len(x), device=x.device)
         own = x[rows, lengths - 1] + self.dropout(self.attention.last(self.attention_norm(x), lengths))
         out: Tensor = own + self.dropout(self.feed_forward(self.feed_forward_norm(own)))
+        return out
+
+
+class PostNormLayer(nn.Module):
+    """norm(x + dropout(attention(x))), then norm(x + dropout(feed_forward(x))): add and norm, as first published.
+
+    Source:   Vaswani et al. 2017, figure 1.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, expansion: int = 4) -> None:
+        super().__init__()
+        self.attention = CausalSelfAttention(width, heads)
+        self.attention_norm = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, expansion)
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "B L D"], layout: Layout) -> Float[Tensor, "B L D"]:
+        """Apply the layer."""
+        x = self.attention_norm(x + self.dropout(self.attention(x, layout)))
+        out: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return out

@@ -28,7 +28,7 @@ from upnext.events.log import EventLog
 from upnext.events.split import TEST, TRAIN
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
-from upnext.models.build import load_any
+from upnext.models.build import RANKERS, load_any
 from upnext.pipeline.pairs import StagesConfig, Together
 from upnext.pipeline.subjects import Shown, model_scores, names_of, oracle_scores
 
@@ -100,7 +100,7 @@ def run(config: EvaluateConfig, workspace: Workspace, names: Sequence[str]) -> A
 def _common_view(models: Mapping[str, Artifact]) -> str:
     all_settings = {name: _settings(artifact) for name, artifact in models.items()}
     of = {name: settings.get("encoder", settings) for name, settings in all_settings.items()}  # two towers have one
-    views = {name: str(settings["view"]) for name, settings in of.items() if settings["kind"] != "boosted"}
+    views = {name: str(settings["view"]) for name, settings in of.items() if settings["kind"] not in RANKERS}
     if len(set(views.values())) != 1:
         raise BadConfig(f"the models read different views, {views}: say with evaluate.view which events to predict")
     return next(iter(views.values()))

@@ -17,8 +17,8 @@ from upnext.evaluation.ranking import Histories, rank_cases
 from upnext.evaluation.stages import drawn_cases, pair_figures, predict_candidates
 from upnext.evaluation.utility import orders
 from upnext.events.log import EventLog
-from upnext.models.boosted import Boosted
-from upnext.models.build import AnyModel
+from upnext.features.aggregates import ReadsColumns
+from upnext.models.build import AnyRanker
 from upnext.pipeline.subjects import model_scores
 from upnext.preparation.candidate_features import candidate_features
 
@@ -53,7 +53,7 @@ class Together:
     num_samples: int
 
     def figures(
-        self, models: Mapping[str, AnyModel | Boosted], stages: Sequence[StagesConfig], most_cases: int
+        self, models: Mapping[str, AnyRanker], stages: Sequence[StagesConfig], most_cases: int
     ) -> list[dict[str, Any]]:
         """The rows of `pair_figures` of each pair, on at most so many cases, with `retriever`, `ranker`, `candidates`.
 
@@ -82,15 +82,15 @@ class Together:
 
     def _features(self, ranker: Ranker, cases: Cases, items: np.ndarray) -> Mapping[str, Any]:
         """What is known of candidates at their cases' moments, for a ranker that reads it: (K · C,)."""
-        if not isinstance(ranker, Boosted):
+        if not isinstance(ranker, ReadsColumns):
             return {}
         rows, moments = (np.repeat(of, items.shape[1]) for of in (cases.first_target, cases.time_ms))
         shown = np.maximum(items, 0).ravel()
-        known, declared = self.items.features, ranker.config.aggregates
+        known, declared = self.items.features, ranker.aggregates
         return candidate_features(declared, self.log, rows, known, self.users, moments, shown)
 
 
-def _retriever(name: str, models: Mapping[str, AnyModel | Boosted]) -> Retriever:
+def _retriever(name: str, models: Mapping[str, AnyRanker]) -> Retriever:
     model = models.get(name)
     if not isinstance(model, Retriever):
         allowed = [other for other, found in models.items() if isinstance(found, Retriever)]
@@ -98,7 +98,7 @@ def _retriever(name: str, models: Mapping[str, AnyModel | Boosted]) -> Retriever
     return model
 
 
-def _ranker(name: str, models: Mapping[str, AnyModel | Boosted]) -> Ranker:
+def _ranker(name: str, models: Mapping[str, AnyRanker]) -> Ranker:
     model = models.get(name)
     if not isinstance(model, Ranker):
         allowed = [other for other, found in models.items() if isinstance(found, Ranker)]

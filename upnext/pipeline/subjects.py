@@ -123,7 +123,7 @@ class Shown:
             if orders and name not in rankers and isinstance(model, Retriever):
                 rankers[name] = Ordering(_as_tested(model, log, V))
         asked = {name: rankers[name] for name in models if name in rankers}
-        foreseen = foresee(asked, log, self.part, V, features, known_at)
+        foreseen = foresee(asked, log, self.part, V, features, self.users, known_at)
         for simulation in self.simulation:
             foreseen["oracle"] = _oracle_foresees(simulation, self.artifact, log, tested)
         return foreseen
