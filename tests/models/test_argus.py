@@ -23,7 +23,8 @@ from upnext.models.argus import ARGUS, ARGUSConfig
 from upnext.nn.encoders import Inputs
 
 V, M = 11, 3
-FORMS = ("simplified", "full")
+FORMS = ("simplified", "attending", "full")
+"""Attending is simplified, with target attention."""
 INPUTS = Inputs(
     has_times=True,
     contexts={"surface": 4, "hour": 0},
@@ -56,7 +57,8 @@ def make(form: str, inputs: Inputs = INPUTS, **settings: object) -> ARGUS:
     trained = torch.arange(V) >= 2
     trained[8] = False
     size = {"width": 8, "layers": 2, "heads": 2, "max_length": 7, "embeddings": {"kind": "hashed", "rows": 64}}
-    config = parse_config(ARGUSConfig, {"form": form, **size, **settings}, "test")
+    kind = {"form": "simplified", "target_attention": True} if form == "attending" else {"form": form}
+    config = parse_config(ARGUSConfig, {**kind, **size, **settings}, "test")
     model = ARGUS(config, inputs, catalogue(), trained)
     for parameter in model.parameters():  # larger than at the start, so that differences show
         parameter.data.mul_(3)
@@ -314,6 +316,8 @@ def test_named_sizes_and_their_contradictions():
         parse_config(ARGUSConfig, {"size": "mini", "width": 64}, "x")
     with pytest.raises(BadConfig, match="no multiple of heads"):
         parse_config(ARGUSConfig, {"width": 9, "heads": 2}, "x")
+    with pytest.raises(BadConfig, match="in the full form items attend to the history"):
+        parse_config(ARGUSConfig, {"form": "full", "target_attention": True}, "x")
 
 
 def test_weights_come_back(model):

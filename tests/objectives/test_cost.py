@@ -71,6 +71,7 @@ SAMPLED = SampledSoftmaxConfig(negatives="uniform", num_drawn=20)
 MAKERS: dict[str, Callable[[CatalogueSoftmax], NextItemPrediction | ARGUSObjective]] = {
     "sasrec": sasrec,
     "simplified": lambda softmax: argus("simplified", softmax),
+    "attending": lambda softmax: argus("simplified", softmax, target_attention=True),
     "full": lambda softmax: argus("full", softmax),
 }
 

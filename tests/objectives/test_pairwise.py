@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.test_argus import FORMS, INPUTS, V, batch_of, catalogue, events
+from tests.models.test_argus import INPUTS, V, batch_of, catalogue, events
 from tests.reference.impressions import impression_scores
 from upnext.base.configuration import parse_config
 from upnext.losses.pairwise import pairwise_logistic_loss
@@ -10,7 +10,7 @@ from upnext.models.two_towers import TwoTowers, TwoTowersConfig
 from upnext.objectives.pairwise import ImpressionBatch, PairwiseRanking
 
 
-@pytest.fixture(params=FORMS)
+@pytest.fixture(params=["simplified", "full"])
 def model(request: pytest.FixtureRequest) -> TwoTowers:
     torch.manual_seed(0)
     encoder = {"form": request.param, "width": 8, "layers": 2, "heads": 2, "max_length": 9, "dropout": 0.0}

@@ -7,80 +7,30 @@ Shape letters: B rows, L events, N selected events, D width, C candidates, V ite
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from upnext.base.batches import Candidates, ItemTable, Layout, Request, SequenceBatch, State
-from upnext.base.configuration import Config
 from upnext.base.ids import FIRST
 from upnext.base.protocols import LINKS, Link
-from upnext.base.views import ALL
+from upnext.models.argus_config import SIZES, ARGUSConfig
 from upnext.models.item_lookup import candidate_vectors, vectors_by_hash
 from upnext.models.top_k import top_k_of_scores
 from upnext.nn.attention import KeyValueCache
-from upnext.nn.embeddings import EmbeddingsConfig, HashedConfig, HashedEmbeddings, PlainEmbeddings
+from upnext.nn.embeddings import HashedConfig, HashedEmbeddings, PlainEmbeddings
 from upnext.nn.encoders import ContextEncoder, FeedbackEncoder, Inputs, ItemEncoder, gap_bucket
 from upnext.nn.feedback_head import FeedbackHead
 from upnext.nn.layers import TransformerLayer
+from upnext.nn.target_attention import TargetAttention
 
 __all__ = ["ARGUS", "SIZES", "ARGUSConfig"]
-
-SIZES = {"mini": (4, 256), "small": (6, 512), "medium": (10, 1024), "large": (20, 2048)}
-"""Layers and width of the source's models."""
 
 _CONTEXT, _ITEM = 0, 1  # the third kind of token, feedback, is never asked about
 _CANDIDATES = 256
 """So many are put after a history together, in the full form."""
-
-
-class ARGUSConfig(Config):
-    """Size and reading of an ARGUS."""
-
-    kind: Literal["argus"] = "argus"
-    view: str = ALL
-    """The events it reads. It is made to read all of them: what was skipped is signal too."""
-    contexts: list[str] | None = None
-    """The contexts that it reads; the time since the last event is always read. Unset: all that the log has."""
-    form: Literal["simplified", "full"] = "simplified"
-    """One token per event and small networks on top, or three tokens per event."""
-    size: Literal["mini", "small", "medium", "large"] | None = None
-    """A named size of the source; sets width, layers and heads."""
-    width: Annotated[int, Field(ge=1, le=65_536)] = 64
-    """Width of states and item vectors; a multiple of `heads`."""
-    layers: Annotated[int, Field(ge=1, le=1000)] = 2
-    """Transformer layers."""
-    heads: Annotated[int, Field(ge=1)] = 1
-    """Attention heads."""
-    max_length: Annotated[int, Field(ge=1, le=1_000_000)] = 256
-    """The longest history it reads, in events of its view."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of activations dropped in training, where sublayers join the residual stream."""
-    embeddings: EmbeddingsConfig = HashedConfig()
-    """How ids and other values of high cardinality become vectors."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_size(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or data.get("size") not in SIZES:
-            return data
-        layers, width = SIZES[data["size"]]
-        sizes = {"layers": layers, "width": width, "heads": width // 64}
-        for name, value in sizes.items():
-            if data.get(name, value) != value:
-                raise ValueError(
-                    f"{name} = {data[name]} contradicts size = {data['size']!r} ({value}); give one of them"
-                )
-        return data | sizes
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> "ARGUSConfig":
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}; change one of them")
-        return self
 
 
 class ARGUS(nn.Module):
@@ -118,6 +68,7 @@ class ARGUS(nn.Module):
             self.token_kinds = nn.Parameter(torch.empty(3, D))
         self.query = nn.Sequential(nn.Linear(2 * D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
         self.feedback = FeedbackHead(D, len(inputs.feedback))
+        self.target_attention = TargetAttention(D, config.heads) if config.target_attention else None
         self.trained: Tensor
         self.register_buffer("trained", trained.clone())
         self.items = items
@@ -134,6 +85,8 @@ class ARGUS(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
         for parameter in self.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=0.02)
+        if self.target_attention is not None:
+            self.target_attention.begin()
 
     @property
     def view(self) -> str:
@@ -174,8 +127,11 @@ class ARGUS(nn.Module):
             before = max(0, batch.item.shape[1] - 1)
             earlier = (context[:, :before], item[:, :before], feedback[:, :before])
             states = self._transform(*self._simplified_tokens(*earlier, batch.first(before)))
-            visible = batch.num_visible[..., None].expand_as(context)
-            prior = of_item = states.gather(1, visible)[selected]
+            priors = states.gather(1, batch.num_visible[..., None].expand_as(context))
+            prior = of_item = priors[selected]
+            if self.target_attention is not None:
+                memory = self.target_attention.memory(earlier[1], states, earlier[2])
+                of_item = prior + self.target_attention(item, priors, memory, batch.num_visible)[selected]
         c, i = context[selected], item[selected]
         return self._queries(prior, c), self.feedback(of_item, c, i)
 
@@ -190,10 +146,11 @@ class ARGUS(nn.Module):
         """How many float32 numbers training holds for T events: T · D · (19 · layers + 13) per token, and the heads'.
 
         The full form has three tokens per event. Encoders, what they are joined to, and the two heads keep about 40 D
-        for each event in either form.
+        for each event in either form; target attention keeps about 12 D more.
         """
         per_event = 3 if self.config.form == "full" else 1
-        return tokens * self.config.width * (per_event * (19 * self.config.layers + 13) + 40)
+        heads = 52 if self.config.target_attention else 40
+        return tokens * self.config.width * (per_event * (19 * self.config.layers + 13) + heads)
 
     def vectors_of(self, items: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
         """Vectors of items of the catalogue, with gradients."""
@@ -214,17 +171,25 @@ class ARGUS(nn.Module):
             last_ms = torch.where(lengths > 0, histories.time_ms[rows, (lengths - 1).clamp(min=0)], last_ms)
         known = {"length": lengths, "last_ms": last_ms}
         if self.config.form == "simplified":
-            x, layout = self._simplified_tokens(*parts, histories)
-            for layer in self.layers[:-1]:
-                x = layer(x, layout)
-            last = cast("TransformerLayer", self.layers[-1])
-            return State(known | {"hidden": self.norm(last.last(x, layout.lengths))})
+            return State(known | self._simplified_state(parts, histories))
         caches = [KeyValueCache() for _ in self.layers]
         self._transform(*self._full_tokens(*parts, histories), caches)
         keys = torch.stack([_held(cache.keys) for cache in caches], dim=2)  # (B, H, layers, T, D/H)
         values = torch.stack([_held(cache.values) for cache in caches], dim=2)
         # Tokens come second, where states of different lengths are padded when they are joined.
         return State(known | {"keys": keys.permute(0, 3, 2, 1, 4), "values": values.permute(0, 3, 2, 1, 4)})
+
+    def _simplified_state(self, parts: tuple[Tensor, Tensor, Tensor], histories: SequenceBatch) -> dict[str, Tensor]:
+        """The last state, and what candidates attend to, if they do."""
+        x, layout = self._simplified_tokens(*parts, histories)
+        if self.target_attention is None:
+            for layer in self.layers[:-1]:
+                x = layer(x, layout)
+            last = cast("TransformerLayer", self.layers[-1])
+            return {"hidden": self.norm(last.last(x, layout.lengths))}
+        states = self._transform(x, layout)
+        keys, values = self.target_attention.memory(parts[1], states, parts[2])
+        return {"hidden": states[torch.arange(len(x)), histories.lengths], "keys": keys, "values": values}
 
     def query_vectors(self, state: State, request: Request) -> Float[Tensor, "B D"]:
         """The next-item query under the request's context."""
@@ -266,6 +231,9 @@ class ARGUS(nn.Module):
         context, item = self._request_context(state, request), self.candidate_vectors(candidates)
         if self.config.form == "simplified":
             prior = state.tensors["hidden"][:, None]
+            if self.target_attention is not None:
+                memory = state.tensors["keys"], state.tensors["values"]
+                prior = prior + self.target_attention(item, prior, memory, state.tensors["length"][:, None])
         else:
             # In parts: candidates do not see each other, and the mask that says so grows with their square.
             parts = torch.split(item, _CANDIDATES, dim=1)

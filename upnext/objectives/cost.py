@@ -74,6 +74,7 @@ def flops_of(objective: NextItemPrediction | ARGUSObjective, shape: StepShape) -
     encoder    B · T · layers · (8 + 4 F) D²           2 · weights of each linear layer, F the feed-forward's expansion
     attention  B · layers · 4 D · T (T + 1) / 2        half of what a kernel without causality computes
     heads      N · (12 D² + 16 D² + 6 D K)             ARGUS: the query network, the feedback head of K components
+               + B · L · 14 D²                         target attention, which also counts as one layer's attention
     softmax    2 · D · N · V                           full; 2 · D · N · (n + 1) sampled
                + V or (n + N) runs of the item tower   ARGUS: 10 D² each without features
 
@@ -83,7 +84,8 @@ def flops_of(objective: NextItemPrediction | ARGUSObjective, shape: StepShape) -
     model, B = objective.model, shape.rows
     is_full = isinstance(model, ARGUS) and model.config.form == "full"
     T = 3 * shape.length + 1 if is_full else max(1, shape.length)
-    layers, D = len(model.layers), model.config.width
+    D = model.config.width
+    num_attentions = len(model.layers) + (isinstance(model, ARGUS) and model.target_attention is not None)
     of_inputs, of_heads, of_vector = 0, 0, 0
     if isinstance(model, ARGUS):
         of_vector = _per_vector(model.item_encoder)
@@ -92,9 +94,11 @@ def flops_of(objective: NextItemPrediction | ARGUSObjective, shape: StepShape) -
         if not is_full:
             of_inputs += B * (T - 1) * _per_vector(model.token)
         of_heads = shape.predicted * (_per_vector(model.query) + _per_vector(model.feedback))
+        if model.target_attention is not None:
+            of_heads += events * _per_vector(model.target_attention)
     return Flops(
         encoder=B * T * _per_vector(model.layers),
-        attention=B * layers * 2 * D * T * (T + 1),
+        attention=B * num_attentions * 2 * D * T * (T + 1),
         inputs=of_inputs,
         heads=of_heads,
         softmax=_of_softmax(objective, shape.asked, D, of_vector) if shape.asked else 0,
@@ -119,7 +123,8 @@ def parameters_of(objective: NextItemPrediction | ARGUSObjective) -> dict[str, i
     encoder = {id(parameter) for part in (model.layers, model.norm) for parameter in part.parameters()}
     heads = {id(parameter) for parameter in objective.softmax.parameters()}
     if isinstance(model, ARGUS):
-        heads |= {id(parameter) for part in (model.query, model.feedback) for parameter in part.parameters()}
+        parts = [model.query, model.feedback, *([model.target_attention] if model.target_attention else [])]
+        heads |= {id(parameter) for part in parts for parameter in part.parameters()}
     counts = {"encoder": 0, "embeddings": 0, "inputs": 0, "heads": 0}
     for parameter in objective.parameters():
         own = id(parameter)
