@@ -316,7 +316,7 @@ def test_named_sizes_and_their_contradictions():
         parse_config(ARGUSConfig, {"size": "mini", "width": 64}, "x")
     with pytest.raises(BadConfig, match="no multiple of heads"):
         parse_config(ARGUSConfig, {"width": 9, "heads": 2}, "x")
-    with pytest.raises(BadConfig, match="in the full form items attend to the history"):
+    with pytest.raises(BadConfig, match="target_attention has no effect"):
         parse_config(ARGUSConfig, {"form": "full", "target_attention": True}, "x")
 
 
