@@ -47,6 +47,7 @@ item = "what"
 time = "when"
 time_unit = "ms"
 request = "shown"
+interaction = "event"
 contexts = { surface = "categorical", battery = "numeric" }
 feedback = { like = "binary", played = "fraction" }
 
@@ -110,6 +111,7 @@ def rows_between(rng: np.random.Generator, count: int, start_ms: int, end_ms: in
                     "what": f"i{item:02d}",
                     "when": moment + 1000 * int(rng.integers(0, 3)),
                     "shown": f"{start_ms}-{number}",
+                    "event": f"{start_ms}-{number}-{item}",
                     "surface": surface,
                     "battery": round(float(rng.random()), 3) if rng.random() < 0.8 else "",
                     "like": int(rng.random() < likes),
@@ -123,7 +125,8 @@ def publish_counts(folder: Path) -> Published:
     """The log of ten days, published with trees as the ranker."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = rows_between(np.random.default_rng(3), 6000, START_MS, START_MS + DAYS * DAY_MS, NUM_USERS)
-    _write(folder / "events.csv", rows)
+    amended = [row | {"when": row["when"] + 500, "like": 1, "played": "", "battery": ""} for row in rows[::20]]
+    _write(folder / "events.csv", rows + amended)
     items = [
         {
             "what": f"i{number:02d}",

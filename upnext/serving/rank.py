@@ -59,18 +59,32 @@ def by_utility(
     is_asked = np.arange(C) < counts[:, None]
     items = np.concatenate([np.where(is_asked & (found >= FIRST), found, -1) for found, _ in best], axis=1)
     weights = _weights(release.settings, contexts)
-    step = max(1, _CANDIDATES // max(1, items.shape[1]))
-    utility = np.empty(items.shape, np.float32)
-    for begin in range(0, len(items), step):
-        rows = torch.arange(begin, min(begin + step, len(items)))
+    each, place = _once(items)  # what is a candidate of two rows is asked about once
+    step = max(1, _CANDIDATES // max(1, each.shape[1]))
+    values = np.empty(each.shape, np.float32)
+    for begin in range(0, len(each), step):
+        rows = torch.arange(begin, min(begin + step, len(each)))
         some = slice(begin, begin + step)
-        candidates = candidates_of(assortment, torch.from_numpy(items[some]))
+        candidates = candidates_of(assortment, torch.from_numpy(each[some]))
         if columns is not None:
             candidates = columns.given_to(candidates, some)
         model, asked = cast("Ranker", release.ranker), {name: of[some] for name, of in weights.items()}
-        utility[some] = expected_utility(model, state.take(rows), request.take(rows), candidates, asked).numpy()
-    utility[items < 0] = -np.inf
+        values[some] = expected_utility(model, state.take(rows), request.take(rows), candidates, asked).numpy()
+    utility = np.where(items < 0, -np.inf, np.take_along_axis(values, place, 1)).astype(np.float32)
     return [_sorted(items[:, row : row + C], utility[:, row : row + C]) for row in range(0, items.shape[1], C)]
+
+
+def _once(items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different items of each row (B, U), -1 behind them, and where among them each item stands (B, N)."""
+    order = np.argsort(items, axis=1, kind="stable")
+    rising = np.take_along_axis(items, order, 1)
+    is_new = (rising >= 0) & (np.diff(rising, axis=1, prepend=-1) != 0)
+    number = np.maximum(np.cumsum(is_new, axis=1) - 1, 0)
+    each = np.full((len(items), max(1, int(is_new.sum(1).max(initial=0)))), -1)
+    each[np.nonzero(is_new)[0], number[is_new]] = rising[is_new]
+    place = np.empty_like(items)
+    np.put_along_axis(place, order, number, 1)
+    return each, place
 
 
 def expected_utility(
