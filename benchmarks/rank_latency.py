@@ -1,0 +1,234 @@
+"""How long a page takes whose candidates are ranked: retrieval, features, ranking and arrangement, when all is warm.
+
+    python benchmarks/rank_latency.py --folder runs/rank_latency
+
+A simulated service is published with ARGUS as the retriever, once with ARGUS and once with boosted trees over twenty
+aggregates as the ranker; both are trained briefly, for what they know costs no time. Then one page after the other is
+asked for in the server's own process, without HTTP, each of another user, and events are posted in between. Rows go to
+docs/results/rank_latency.json.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from record import commit, machine
+
+from upnext.base.artifacts import Workspace
+from upnext.base.ids import FIRST
+from upnext.commands import simulate
+from upnext.commands.project import Project, load_project
+from upnext.pipeline import prepare, pretrain, publish, rank
+from upnext.serving.histories import LiveEvent
+from upnext.serving.rank import num_candidates
+from upnext.serving.recommend import Query
+from upnext.serving.service import Service, ServiceSettings
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results" / "rank_latency.json"
+PERCENTILES = (50, 90, 99)
+PACKAGES = ("torch", "lightgbm")
+WARM_UP = 50
+"""Pages that do not count."""
+
+PROJECT = """
+workspace = "{folder}"
+
+[simulate]
+num_users = {users}
+num_items = {items}
+num_events = {events}
+days = 28
+
+[prepare.source]
+kind = "simulated"
+
+[prepare.views]
+watched = "played >= 0.5 or like == 1"
+
+[prepare.split]
+kind = "global_time"
+validation = "1d"
+test = "1d"
+
+[pretrain.argus.model]
+kind = "argus"
+width = 64
+layers = 2
+heads = 2
+max_length = 128
+dropout = 0.0
+
+[pretrain.argus.tasks]
+next_item_view = "watched"
+
+[pretrain.argus.loss]
+kind = "sampled"
+num_in_batch = 256
+num_drawn = 256
+
+[pretrain.argus.training]
+epochs = 1
+tokens_per_batch = 4096
+
+[rank.trees]
+kind = "boosted"
+feedback = ["like", "played"]
+aggregates = [
+  { by = ["user"] },
+  { by = ["user"], what = "recency" },
+  { by = ["user"], what = "mean", feedback = "like" },
+  { by = ["user"], what = "mean", feedback = "played", window = "7d" },
+  { by = ["user", "item"] },
+  { by = ["user", "item"], what = "recency" },
+  { by = ["user", "creator"] },
+  { by = ["user", "creator"], what = "mean", feedback = "like" },
+  { by = ["user", "genres"], what = "mean", feedback = "played" },
+  { by = ["item"] },
+  { by = ["item"], window = "1d" },
+  { by = ["item"], window = "7d" },
+  { by = ["item"], what = "age" },
+  { by = ["item"], what = "mean", feedback = "like" },
+  { by = ["item"], what = "mean", feedback = "like", window = "7d" },
+  { by = ["item"], what = "mean", feedback = "played" },
+  { by = ["item"], what = "mean", feedback = "dislike" },
+  { by = ["creator"], what = "mean", feedback = "like" },
+  { by = ["creator"], window = "1d" },
+  { by = ["item", "surface"], what = "mean", feedback = "played" },
+]
+
+[rank.trees.training]
+trees = {trees}
+learning_rate = 0.1
+
+[publish]
+retriever = "argus"
+ranker = "{ranker}"
+view = "watched"
+num_candidates = {candidates}
+utility = { like = 1.0, played = 0.5 }
+page_context = { surface = "home" }
+"""
+
+
+def main() -> None:
+    """Make the releases if need be, measure, and write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs/rank_latency"), help="where the releases lie")
+    parser.add_argument("--users", type=int, default=5000)
+    parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--trees", type=int, default=200, help="the most of each feedback")
+    parser.add_argument("--candidates", type=int, nargs="+", default=[84, 100, 500], help="of each row of a page")
+    parser.add_argument("--pages", type=int, default=400)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("-k", type=int, default=20)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    load_before, rows = os.getloadavg()[0], list[dict[str, Any]]()
+    for ranker in ("argus", "trees"):
+        for candidates in arguments.candidates:
+            project = made(arguments, ranker, candidates)
+            rows += as_rows(arguments, load_before, ranker, *measured(arguments, project, candidates))
+    arguments.results.write_text(json.dumps(rows, indent=1) + "\n")
+    for row in rows:
+        print(f"{row['model']:6} {row['variant']:50} {row['metric']:10} {row['value']:g}")
+
+
+def as_rows(
+    arguments: argparse.Namespace, load_before: float, ranker: str, variant: str, found: dict[str, float]
+) -> list[dict[str, Any]]:
+    """One row per figure, with everything needed to measure again."""
+    names = ("users", "items", "events", "trees", "pages", "threads", "k")
+    settings = {name: getattr(arguments, name) for name in names} | {"load_before": round(load_before, 1)}
+    given = " ".join(f"--{name} {settings[name]}" for name in names if name != "k")
+    whole = {
+        "benchmark": "rank_latency",
+        "dataset": f"simulated, {arguments.items:,} items, {arguments.events:,} events",
+        "protocol": (
+            f"one page after the other, each of another user, an event posted before each; {arguments.k} items in each"
+            f" row; inside the server, without HTTP; the machine's load was {load_before:.1f} before"
+        ),
+        "model": ranker,
+        "settings": settings,
+        "k": None,
+        "low": None,
+        "high": None,
+        "seeds": 1,
+        "minutes": None,
+        "command": f"python benchmarks/rank_latency.py {given}",
+        "commit": commit("benchmarks/rank_latency.py"),
+        "machine": machine(f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}", packages=PACKAGES),
+        "variant": variant,
+    }
+    return [whole | {"metric": metric, "value": round(value, 2)} for metric, value in found.items()]
+
+
+def made(arguments: argparse.Namespace, ranker: str, candidates: int) -> Project:
+    """Run the stages; what is there already is found."""
+    sizes = {name: getattr(arguments, name) for name in ("folder", "users", "items", "events", "trees")}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "project.toml"
+        file.write_text(
+            PROJECT.replace("{ ", "{{ ").replace(" }", " }}").format(**sizes, ranker=ranker, candidates=candidates)
+        )
+        project = load_project(file)
+    workspace = project.opened()
+    assert project.simulate is not None
+    assert project.publish is not None
+    simulate.into_workspace(project.simulate, workspace)
+    prepare.run(project.prepare, workspace)
+    pretrain.run(project.pretrain["argus"], workspace, "argus")
+    rank.run(project.rank["trees"], workspace, "trees")
+    publish.run(project.publish, workspace)
+    return project
+
+
+def measured(arguments: argparse.Namespace, project: Project, candidates: int) -> tuple[str, dict[str, float]]:
+    """What was ranked, and the milliseconds of pages."""
+    release = Workspace(project.workspace).current("release", "release").folder
+    with tempfile.TemporaryDirectory() as live:
+        service = Service(release, Path(live), ServiceSettings(threads=arguments.threads))
+        try:
+            took, cpu_s = asyncio.run(_ask(service, arguments))
+        finally:
+            service.close()
+        _, parts = service.histories.assortment.rows
+        wanted = num_candidates(service.release.settings, arguments.k)
+        ranked = sum(min(wanted, len(part)) for part in parts.sets)
+    found = {f"p{percentile}_ms": float(np.percentile(took, percentile)) for percentile in PERCENTILES}
+    variant = f"{candidates} candidates a row, {len(parts.sets)} rows: {ranked:,} in all"
+    return variant, found | {"cpu_ms": 1000 * cpu_s / len(took)}
+
+
+async def _ask(service: Service, arguments: argparse.Namespace) -> tuple[list[float], float]:
+    """The milliseconds of each page after those that warm up, and seconds of a processor for all of these."""
+    generator = np.random.default_rng(0)
+    users, items = service.release.users.ids, service.release.catalogue.vocabulary.ids
+    took = []
+    cpu_s = 0.0
+    for number in range(arguments.pages + WARM_UP):
+        if number == WARM_UP:
+            cpu_s -= time.process_time()
+        user = users[int(generator.integers(len(users)))]
+        item = items[int(generator.integers(len(items) - FIRST))]
+        now = time.time_ns() // 1_000_000
+        await service.accept([LiveEvent(user, item, now, f"e{number}", context={"surface": "home"})])
+        query = Query(users[int(generator.integers(len(users)))], now + 1, arguments.k, {"surface": "home"})
+        page, latency_ms = await service.recommend(query)
+        assert page.fallback_reason is None
+        took.append(latency_ms)
+    return took[WARM_UP:], cpu_s + time.process_time()
+
+
+if __name__ == "__main__":
+    main()
