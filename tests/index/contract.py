@@ -101,6 +101,33 @@ class IndexContract:
         for rows, scores in index.search_parts(queries[:0], k, parts):
             assert (rows.shape, scores.shape) == ((0, k), (0, k))
 
+    @pytest.mark.parametrize("rows", [1, 4])
+    def test_offsets_are_added_to_the_products_with_the_first_rows(self, rows: int) -> None:
+        generator = np.random.default_rng(rows)
+        V, known, k = 700, 690, 5
+        vectors = generator.integers(-1, 2, (V, 3)).astype(np.float32)
+        queries = generator.integers(-1, 2, (4, 3)).astype(np.float32)
+        offsets = generator.integers(-3, 4, (rows, known)).astype(np.float32)
+        extended = np.concatenate([vectors, np.eye(V, dtype=np.float32)], axis=1)
+        full = np.pad(np.broadcast_to(offsets, (4, known)), ((0, 0), (0, V - known)))
+        index, parts = self.make(vectors), Parts([np.arange(V), np.arange(0, V, 3)])
+        pages = index.search_parts(queries, k, parts, offsets=offsets)
+        for found, mask in ((index.search(queries, k, offsets=offsets), None), *zip(pages, parts.sets, strict=True)):
+            allowed = np.ones(V, bool) if mask is None else np.isin(np.arange(V), mask)
+            for number in range(4):
+                one = np.concatenate([queries[number], full[number]])
+                assert (found[0][number].tolist(), found[1][number].tolist()) == brute_force(extended, one, k, allowed)
+
+    @pytest.mark.parametrize("shape", [(2, 6), (3, 7)])
+    def test_offsets_of_another_shape_are_refused(self, shape: tuple[int, int]) -> None:
+        index, queries = self.make(np.ones((6, 4), np.float32)), np.ones((3, 4), np.float32)
+        for search in (
+            lambda: index.search(queries, 2, offsets=np.zeros(shape, np.float32)),
+            lambda: index.search_parts(queries, 2, Parts([np.arange(6)]), offsets=np.zeros(shape, np.float32)),
+        ):
+            with pytest.raises(BadBatch, match="offsets have the shape"):
+                search()
+
     def test_parts_that_do_not_fit_are_refused(self) -> None:
         with pytest.raises(BadBatch, match="row 6; this index has 0 … 5"):
             self.make(np.ones((6, 4), np.float32)).search_parts(np.ones((1, 4), np.float32), 2, Parts([np.array([6])]))

@@ -5,7 +5,7 @@ import torch
 from tests.models.histories import histories, request
 from upnext.base.batches import ItemTable
 from upnext.base.ids import FIRST
-from upnext.base.protocols import Retriever, VectorRetriever
+from upnext.base.protocols import Retriever, VectorRetriever, offsets_of
 
 ITEMS = [[2, 5, 3], [], [10, 4, 4, 6, 2], [7]]
 
@@ -62,6 +62,9 @@ def _check_vectors(model: VectorRetriever, table: ItemTable) -> None:
     state, ask = model.encode(histories(ITEMS)), request(len(ITEMS))
     can = model.can_score(table)
     dots = model.query_vectors(state, ask) @ model.item_vectors(table).T
+    if (offsets := offsets_of(model, ask)) is not None:
+        assert offsets.shape in ((1, len(table)), (len(ITEMS), len(table)))
+        dots = dots + offsets
     scores = model.score(state, ask, table.item[None])
     torch.testing.assert_close(dots[:, can], scores[:, can], atol=1e-5, rtol=1e-5)
     assert (scores[:, ~can] == -torch.inf).all()

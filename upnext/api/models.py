@@ -184,6 +184,7 @@ class ARGUS(Estimator):
 
     Args:     view, contexts, form, size, width, layers, heads, max_length, dropout, embeddings: the keys of
               `[pretrain.NAME.model]`; a `size` sets width, layers and heads.
+              recent: what was chosen lately as a prior, such as `{"window": "1h"}`; unset, there is none.
               tasks: the keys of `[pretrain.NAME.tasks]`, such as `{"feedback": {"like": {"weight": 2.0}}}`.
               training, loss, validation_cases: as for `SASRec`.
               publish: how it is released, as for `Estimator`; `{"ranker": "argus", "utility": {"like": 1.0}}` puts the
@@ -205,6 +206,7 @@ class ARGUS(Estimator):
         max_length: int = 256,
         dropout: float = 0.1,
         embeddings: Settings | None = None,
+        recent: Settings | None = None,
         tasks: Settings | None = None,
         training: Settings | TrainingConfig | None = None,
         loss: Settings | None = None,
@@ -212,6 +214,7 @@ class ARGUS(Estimator):
         publish: Settings | None = None,
     ) -> None:
         given = {"size": size, "width": width, "layers": layers, "heads": heads, "embeddings": embeddings}
+        given["recent"] = None if recent is None else dict(recent)
         keys: dict[str, Any] = {"view": view, "form": form, "max_length": max_length, "dropout": dropout}
         keys |= {name: value for name, value in given.items() if value is not None}
         keys |= {} if contexts is None else {"contexts": list(contexts)}

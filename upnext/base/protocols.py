@@ -3,7 +3,7 @@
 Shape letters: B rows of a batch, C candidates, V catalogue, D vector width, k answers.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Protocol, Self, TypeVar, runtime_checkable
 
@@ -29,6 +29,7 @@ __all__ = [
     "VectorRetriever",
     "expectation",
     "lag_of",
+    "offsets_of",
 ]
 
 
@@ -85,7 +86,7 @@ class Retriever(Model, Protocol):
 
 @runtime_checkable
 class VectorRetriever(Retriever, Protocol):
-    """A retriever whose score is a dot product, so that an index can answer `top_k`."""
+    """A retriever whose score is a dot product, so that an index can answer `top_k`; see also `offsets_of`."""
 
     def query_vectors(self, state: State, request: Request) -> Tensor:
         """(B, D) float32."""
@@ -98,6 +99,15 @@ class VectorRetriever(Retriever, Protocol):
     def can_score(self, items: ItemTable) -> Tensor:
         """(V,) bool: the items whose vector means something."""
         ...
+
+
+def offsets_of(model: VectorRetriever, request: Request) -> Tensor | None:
+    """What a model adds to its dot products, by dense id: its `offsets`, a row per request or one for all.
+
+    None for a model whose score is the dot product alone.
+    """
+    offsets: Callable[[Request], Tensor | None] | None = getattr(model, "offsets", None)
+    return None if offsets is None else offsets(request)
 
 
 class Link(Enum):
@@ -191,11 +201,14 @@ class Index(Protocol):
         k: int,
         allowed: NDArray[np.bool_] | None = None,
         excluded: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+        offsets: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find the k rows with the largest dot product.
 
         Args:     queries: (B, D); allowed: (B, V) or (1, V), None for all; excluded: two (n,) arrays, query numbers
-                  in rising order and the row that each may not have: a few of many need no mask.
+                  in rising order and the row that each may not have: a few of many need no mask; offsets: (B, W) or
+                  (1, W) float32, added to the dot products with the first W rows: an index that does not look at
+                  every row cannot have them, and refuses them.
         Returns:  rows (B, k), -1 where there are fewer, and scores (B, k), -inf there; falling order, ties by
                   the lower row.
         """
@@ -207,10 +220,11 @@ class Index(Protocol):
         k: int,
         parts: Parts,
         excluded: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+        offsets: NDArray[np.float32] | None = None,
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Find the k rows with the largest dot product within each of several sets of rows: a page asks so.
 
-        Args:     parts: sets of row numbers.
+        Args:     parts: sets of row numbers; the others as `search` has them.
         Returns:  for each set what `search` gives with only its rows allowed.
         """
         ...

@@ -76,7 +76,9 @@ class FinetuneCommon(Config):
     def shape(self, encoder: ARGUSConfig) -> TwoTowersConfig:
         """The towers that it makes of a model of this shape."""
         dropout = encoder.dropout if self.dropout is None else self.dropout
-        return TwoTowersConfig(encoder=encoder.model_copy(update={"dropout": dropout}), width=self.width, lag=self.lag)
+        return TwoTowersConfig(
+            encoder=encoder.model_copy(update={"dropout": dropout, "recent": None}), width=self.width, lag=self.lag
+        )
 
     def limits(self, encoder: ARGUSConfig) -> ChunkLimits:
         """The limits of a chunk.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,14 +19,23 @@ from upnext.evaluation.feedback import mean_of
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN
 from upnext.features.catalogue import Catalogue
+from upnext.fitting.recent import check_recent, known_events, recent_softmax
 from upnext.models.argus import ARGUS, ARGUSConfig
 from upnext.models.build import ModelConfig, read_inputs
 from upnext.models.sasrec import SASRec, SASRecConfig
+from upnext.models.stream import following
 from upnext.models.two_towers import TwoTowersConfig
 from upnext.objectives.argus import ARGUSObjective, TaskConfig
 from upnext.objectives.future_items import PositivesConfig
 from upnext.objectives.next_item import NextItemPrediction
-from upnext.objectives.softmax import FullSoftmaxConfig, LossConfig, SampledSoftmaxConfig, make_softmax
+from upnext.objectives.recent import RecentSoftmax, RecentSoftmaxConfig
+from upnext.objectives.softmax import (
+    CatalogueSoftmax,
+    FullSoftmaxConfig,
+    LossConfig,
+    SampledSoftmaxConfig,
+    make_softmax,
+)
 from upnext.sampling.frequency import count_items
 from upnext.training.chunks import Chunks
 from upnext.training.loop import TrainingConfig
@@ -44,14 +53,39 @@ class PretrainConfig(Config):
     """What the model is."""
     training: TrainingConfig = TrainingConfig()
     """How it is trained; refused for models that are counted."""
-    loss: LossConfig = FullSoftmaxConfig()
-    """What its predictions are trained with; refused for models that are counted."""
+    loss: Annotated[LossConfig | RecentSoftmaxConfig, Field(discriminator="kind")] = FullSoftmaxConfig()
+    """What its predictions are trained with; refused for models that are counted. Unset, a model with a prior of what
+    was chosen lately (`model.recent`) has the loss that goes with it, `recent`."""
     tasks: TaskConfig = TaskConfig()
     """What an ARGUS learns; refused for other models."""
     positives: PositivesConfig = PositivesConfig()
     """What two towers learn to find; refused for other models."""
     validation_cases: Annotated[int, Field(ge=1)] = 2000
     """How many validation cases the early stopping looks at, drawn once."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_prior_has_its_loss(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "loss" in data:
+            return data
+        model = data.get("model")
+        recent = model.get("recent") if isinstance(model, dict) else getattr(model, "recent", None)
+        return data if recent is None else data | {"loss": {"kind": "recent"}}
+
+    @model_validator(mode="after")
+    def _a_prior_and_its_loss_go_together(self) -> "PretrainConfig":
+        has_prior = isinstance(self.model, ARGUSConfig) and self.model.recent is not None
+        if has_prior and not isinstance(self.loss, RecentSoftmaxConfig):
+            raise ValueError(
+                f"a model with a prior of what was chosen lately is not trained with the loss {self.loss.kind!r}, which"
+                ' would learn that prior a second time; remove loss, or give it kind = "recent"'
+            )
+        if not has_prior and isinstance(self.loss, RecentSoftmaxConfig):
+            raise ValueError(
+                "the loss 'recent' is that of a model with a prior of what was chosen lately: give an argus a table"
+                ' recent, with window = "1h" say, or choose another loss'
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_batch_has_its_negatives(self) -> "PretrainConfig":
@@ -95,7 +129,7 @@ def plan(config: PretrainConfig, parent: Artifact, log: EventLog, part: NDArray[
     chunks = Chunks.cut(used, np.searchsorted(rows, log.offsets), longest)
     tokens = largest_batch(chunks.lengths, config.training.tokens_per_batch)
     num_items = int(parent.manifest["metrics"]["num_dense_items"])
-    make = _maker(config, parent.folder, log, events, rows, num_items)
+    make = _maker(config, parent.folder, log, part, events, rows, num_items)
     with torch.device("meta"):
         shapes = make(None)
     num_events = int(log.views[config.model.view].sum())
@@ -110,7 +144,13 @@ def training_events(config: PretrainConfig, log: EventLog, part: NDArray[np.int8
 
 
 def _maker(
-    config: PretrainConfig, folder: Path, log: EventLog, events: Events, rows: NDArray[np.int64], num_items: int
+    config: PretrainConfig,
+    folder: Path,
+    log: EventLog,
+    part: NDArray[np.int8],
+    events: Events,
+    rows: NDArray[np.int64],
+    num_items: int,
 ) -> Callable[[torch.device | None], AnyObjective]:
     """What makes a model with what it is trained with, on a device or, given none, where tensors are made."""
     trained = torch.from_numpy(np.bincount(events.item, minlength=num_items) > 0)
@@ -121,6 +161,7 @@ def _maker(
 
         def make_sasrec(device: torch.device | None) -> NextItemPrediction:
             model = SASRec(settings, trained, sparse_gradients=sampled is not None)
+            assert not isinstance(config.loss, RecentSoftmaxConfig)
             softmax = make_softmax(config.loss, counts.to(device or "cpu"))
             return NextItemPrediction(model if device is None else model.to(device), softmax)
 
@@ -128,13 +169,22 @@ def _maker(
     assert isinstance(config.model, ARGUSConfig)
     log.in_view(config.tasks.next_item_view or ALL)  # refused before training, not in its first step
     items, reading = Catalogue.load(folder).items, config.model
+    if reading.recent is not None:
+        check_recent(reading.recent, log)
     inputs = read_inputs(reading.contexts, folder, log.schema, items)
     means = {name: mean_of(log.rows.columns[feedback_column(name)], rows) for name in log.schema.feedback}
 
     def make_argus(device: torch.device | None) -> ARGUSObjective:
         model = ARGUS(reading, inputs, items if device is None else items.to(device), trained)
         model.feedback.begin_with([means[name] for name in model.components], list(model.components.values()))
-        softmax = make_softmax(config.loss, counts.to(device or "cpu"))
-        return ARGUSObjective(model if device is None else model.to(device), softmax, config.tasks, means)
+        model = model if device is None else model.to(device)
+        softmax: CatalogueSoftmax | RecentSoftmax
+        if isinstance(config.loss, RecentSoftmaxConfig):
+            assert reading.recent is not None
+            following(model, known_events(log, part, reading.view), num_items)
+            softmax = recent_softmax(config.loss, reading.recent, events, trained, device)
+        else:
+            softmax = make_softmax(config.loss, counts.to(device or "cpu"))
+        return ARGUSObjective(model, softmax, config.tasks, means)
 
     return make_argus

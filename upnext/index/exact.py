@@ -36,13 +36,15 @@ class ExactIndex:
         k: int,
         allowed: NDArray[np.bool_] | None = None,
         excluded: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+        offsets: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find the k rows with the largest dot product.
 
         Args:     queries: (B, D); allowed: (B, V) or (1, V) bool, None for all; excluded: two (n,) arrays, query
-                  numbers in rising order and the row that each may not have.
+                  numbers in rising order and the row that each may not have; offsets: (B, W) or (1, W), added to the
+                  dot products with the first W rows.
         Returns:  rows (B, k), -1 where there are fewer, and scores (B, k), -inf there; falling, ties by lower row.
-        Raises:   BadBatch: queries, `allowed` or `excluded` that do not fit.
+        Raises:   BadBatch: queries, `allowed`, `excluded` or `offsets` that do not fit.
         """
         V = len(self.vectors)
         self._check_queries(queries)
@@ -51,6 +53,8 @@ class ExactIndex:
             raise BadBatch(f"allowed has the shape {allowed.shape}; give (1, {V}) or ({B}, {V})")
         numbers, hidden = excluded or (np.empty(0, np.int64), np.empty(0, np.int64))
         _check_excluded(numbers, hidden, B, V)
+        if offsets is not None and (len(offsets) not in (1, B) or offsets.shape[1] > V):
+            raise BadBatch(f"offsets have the shape {offsets.shape}; give 1 or {B} rows of at most {V}")
         wanted = torch.from_numpy(np.ascontiguousarray(queries, np.float32))
         # What no query may have is hidden by its column: the padding, and what a shared mask forbids.
         is_open = np.ones((1, V), bool) if allowed is None or len(allowed) != 1 else allowed
@@ -61,6 +65,7 @@ class ExactIndex:
         for begin in range(0, B, step):
             end = min(begin + step, B)
             block = torch.mm(wanted[begin:end], self._padded.T, out=buffer[: end - begin])
+            self._add(offsets, block, begin)
             block.index_fill_(1, closed, -torch.inf)
             if allowed is not None and len(allowed) != 1:
                 block[:, :V].masked_fill_(_inverse(allowed[begin:end]), -torch.inf)
@@ -75,17 +80,20 @@ class ExactIndex:
         k: int,
         parts: Parts,
         excluded: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+        offsets: NDArray[np.float32] | None = None,
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Find the k rows with the largest dot product within each of several sets; each product is computed once.
 
-        Args:     queries: (B, D); parts: sets of row numbers; excluded: as `search` has it.
+        Args:     queries: (B, D); parts: sets of row numbers; excluded, offsets: as `search` has them.
         Returns:  what `search` gives with only the rows of a set allowed, for each set.
-        Raises:   BadBatch: queries, `parts` or `excluded` that do not fit.
+        Raises:   BadBatch: queries, `parts`, `excluded` or `offsets` that do not fit.
         """
         V, B = len(self.vectors), len(queries)
         self._check_queries(queries)
         numbers, hidden = excluded or (np.empty(0, np.int64), np.empty(0, np.int64))
         _check_excluded(numbers, hidden, B, V)
+        if offsets is not None and (len(offsets) not in (1, B) or offsets.shape[1] > V):
+            raise BadBatch(f"offsets have the shape {offsets.shape}; give 1 or {B} rows of at most {V}")
         if parts.end > V:
             raise BadBatch(f"a part names the row {parts.end - 1}; this index has 0 … {V - 1}")
         wanted = torch.from_numpy(np.ascontiguousarray(queries, np.float32))
@@ -93,11 +101,18 @@ class ExactIndex:
         found: list[list[tuple[Tensor, Tensor]]] = []
         for begin in range(0, max(1, B), step):
             block = wanted[begin : begin + step] @ self._padded.T
+            self._add(offsets, block, begin)
             first, last = np.searchsorted(numbers, (begin, begin + len(block)))
             block[torch.from_numpy(numbers[first:last] - begin), torch.from_numpy(hidden[first:last])] = -torch.inf
             found.append(best_of_parts(block, k, parts))
         together = zip(*found, strict=True)
         return [(torch.cat([r for r, _ in one]).numpy(), torch.cat([s for _, s in one]).numpy()) for one in together]
+
+    def _add(self, offsets: NDArray[np.float32] | None, block: Tensor, begin: int) -> None:
+        """Add the offsets of the queries from `begin` on to their dot products."""
+        if offsets is not None:
+            some = offsets if len(offsets) == 1 else offsets[begin : begin + len(block)]
+            block[:, : offsets.shape[1]] += torch.from_numpy(some)
 
     def _check_queries(self, queries: NDArray[np.float32]) -> None:
         D = self.vectors.shape[1]

@@ -18,6 +18,7 @@ from upnext.base.ids import FIRST
 from upnext.base.protocols import LINKS, Link
 from upnext.models.argus_config import SIZES, ARGUSConfig
 from upnext.models.item_lookup import candidate_vectors, vectors_by_hash
+from upnext.models.recent import STREAM, RecentPrior
 from upnext.models.top_k import top_k_of_scores
 from upnext.nn.attention import KeyValueCache
 from upnext.nn.embeddings import HashedConfig, HashedEmbeddings, PlainEmbeddings
@@ -72,6 +73,9 @@ class ARGUS(nn.Module):
         self.trained: Tensor
         self.register_buffer("trained", trained.clone())
         self.items = items
+        self.recent: RecentPrior | None = None
+        if config.recent is not None:
+            self.recent = RecentPrior(config.recent, config.view, int(trained.sum()), len(trained))
         self._vectors: Tensor | None = None
         self._initialise()
 
@@ -154,8 +158,7 @@ class ARGUS(nn.Module):
 
     def vectors_of(self, items: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
         """Vectors of items of the catalogue, with gradients."""
-        vectors: Tensor = self.item_encoder(self.items.take(items))
-        return vectors
+        return self._encode_items(self.items.take(items))
 
     # What recommending asks for.
 
@@ -200,24 +203,29 @@ class ARGUS(nn.Module):
 
     def item_vectors(self, items: ItemTable) -> Float[Tensor, "V D"]:
         """What the item tower makes of items, known or not; zeros for those that cannot be scored."""
-        vectors: Tensor = self.item_encoder(items)
-        return vectors * self.can_score(items)[:, None]
+        return self._encode_items(items) * self.can_score(items)[:, None]
 
     def can_score(self, items: ItemTable) -> Bool[Tensor, " V"]:
-        """(V,) bool: items with a training event, and those of which some feature is known."""
-        known = self.trained[torch.where(items.item < len(self.trained), items.item, 0)]
+        """(V,) bool: items with a training event, those of which some feature is known, and with a prior all others."""
+        known = self._is_trained(items) | (self.recent is not None)
         for column in items.features.values():
             known = known | (column.observed if column.observed.dim() == 1 else column.observed.any(1))
         return known & (items.item_hash != 0)
 
     def score(self, state: State, request: Request, items: Int[Tensor, "_ C"]) -> Float[Tensor, "B C"]:
-        """Logits of the next item; -inf for items that cannot be scored."""
+        """Logits of the next item, the prior's included; -inf for items that cannot be scored."""
         queries, vectors, can = self.query_vectors(state, request), self.vectors(), self.can_score(self.items)
         if len(items) == 1:
             scores = queries @ vectors[items[0]].T
         else:
             scores = torch.einsum("bd,bcd->bc", queries, vectors[items])
+        if (prior := self.offsets(request)) is not None:
+            scores = scores + (prior[:, items[0]] if len(items) == 1 else prior.expand(len(items), -1).gather(1, items))
         return scores.masked_fill(~can[items], -torch.inf)
+
+    def offsets(self, request: Request) -> Float[Tensor, "_ W"] | None:
+        """What is added to the dot products with every item, by dense id: the logarithm of its prior."""
+        return None if self.recent is None else self.recent.log_q(request)
 
     def top_k(
         self, state: State, request: Request, k: int, allowed: Tensor | None = None
@@ -243,22 +251,35 @@ class ARGUS(nn.Module):
 
     def candidate_vectors(self, candidates: Candidates) -> Float[Tensor, "B C D"]:
         """Item vectors of candidates; those outside the catalogue are known by hash and the features they bring."""
-        return candidate_vectors(self.item_encoder, self.items, self.vectors(), candidates)
+        return candidate_vectors(self._encode_items, self.items, self.vectors(), candidates)
 
     def vectors(self) -> Float[Tensor, "V D"]:
         """Vectors of the whole catalogue; in evaluation they are computed once."""
         if self._vectors is not None:
             return self._vectors
-        vectors: Tensor = self.item_encoder(self.items)
+        vectors = self._encode_items(self.items)
         if not self.training:
             self._vectors = vectors.detach()
+        return vectors
+
+    def _is_trained(self, items: ItemTable) -> Bool[Tensor, " V"]:
+        return self.trained[torch.where(items.item < len(self.trained), items.item, 0)]
+
+    def _encode_items(self, items: ItemTable) -> Float[Tensor, "V D"]:
+        """Item vectors; of a model with a prior, what it never trained has no id, and in training some others."""
+        known = None
+        if self.config.recent is not None:
+            known = self._is_trained(items)
+            if self.training:
+                known = known & (torch.rand(len(known), device=known.device) >= self.config.recent.strangers)
+        vectors: Tensor = self.item_encoder(items, known)
         return vectors
 
     # How events become tokens.
 
     def _parts(self, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Context, item and feedback of every event: (B, L, D) each."""
-        item = vectors_by_hash(self.item_encoder, self.items, batch.item, batch.item_hash)
+        item = vectors_by_hash(self._encode_items, self.items, batch.item, batch.item_hash)
         visible = batch.num_visible
         has_earlier = visible > 0
         last_ms = batch.time_ms.gather(1, (visible - 1).clamp(min=0)) if visible.shape[1] else batch.time_ms
@@ -329,7 +350,9 @@ class ARGUS(nn.Module):
     def from_tensors(cls, config: ARGUSConfig, inputs: Inputs, items: ItemTable, tensors: dict[str, Tensor]) -> "ARGUS":
         """Rebuild a model from its `state_dict`, for a catalogue that extends the one it was trained on."""
         model = cls(config, inputs, items, tensors["trained"])
-        model.load_state_dict(tensors)
+        model.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(STREAM)})
+        if model.recent is not None:
+            model.recent.load(tensors)
         return model.eval()
 
 

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from upnext.base.configuration import Config
 from upnext.base.views import ALL
+from upnext.models.recent import RecentConfig
 from upnext.nn.embeddings import EmbeddingsConfig, HashedConfig
 
 __all__ = ["SIZES", "ARGUSConfig"]
@@ -41,6 +42,8 @@ class ARGUSConfig(Config):
     """Share of activations dropped in training, where sublayers join the residual stream."""
     embeddings: EmbeddingsConfig = HashedConfig()
     """How ids and other values of high cardinality become vectors."""
+    recent: RecentConfig | None = None
+    """What was chosen lately as the prior of the next item: the model then learns what differs from it. Unset: none."""
 
     @model_validator(mode="before")
     @classmethod

@@ -59,6 +59,8 @@ def save_model(model: AnyModel | MainModel, folder: Path) -> None:
     """Write `model.json` (configuration) and `weights.safetensors` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model.tensors()
+    if isinstance(model, ARGUS) and model.recent is not None:
+        tensors = tensors | model.recent.tensors()
     save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / "weights.safetensors")
     inputs = {"inputs": model.inputs.model_dump()} if isinstance(model, ARGUS | TwoTowers | MainModel) else {}
     (folder / "model.json").write_text(json.dumps({"model": model.config.model_dump()} | inputs, indent=1))

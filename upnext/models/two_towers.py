@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from upnext.base.batches import Candidates, ItemTable, Request, SequenceBatch, State
@@ -33,6 +33,14 @@ class TwoTowersConfig(Config):
     """Width of the vectors that are stored."""
     lag: Annotated[Duration, Field(ge=0)] = 86_400_000
     """How old user vectors are when they are used: they know events strictly before the request's time - lag."""
+
+    @model_validator(mode="after")
+    def _towers_have_no_prior(self) -> "TwoTowersConfig":
+        if self.encoder.recent is not None:
+            raise ValueError(
+                "'recent' has no effect in an encoder: two towers add no prior to their dot product; remove it"
+            )
+        return self
 
     @property
     def view(self) -> str:

@@ -6,7 +6,7 @@ Shape letters: B rows, L events, V items, M values of a feature, D width.
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from upnext.base.batches import Column, ItemTable
@@ -151,9 +151,9 @@ class ItemEncoder(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
 
-    def forward(self, items: ItemTable) -> Float[Tensor, "V D"]:
-        """Encode items; rows of features that were not observed add nothing."""
-        total = self.embeddings(_ITEM, items.item_hash[:, None])
+    def forward(self, items: ItemTable, known: Bool[Tensor, " V"] | None = None) -> Float[Tensor, "V D"]:
+        """Encode items; rows of features that were not observed add nothing, nor do ids that are not `known`."""
+        total = self.embeddings(_ITEM, items.item_hash[:, None], None if known is None else known[:, None])
         for name, kind in self.features.items():
             column = items.features[name]
             if kind in _LOOKED_UP:

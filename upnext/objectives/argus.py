@@ -11,7 +11,9 @@ from upnext.base.configuration import Config
 from upnext.base.schema import feedback_column
 from upnext.base.views import TARGET
 from upnext.models.argus import ARGUS
+from upnext.models.recent import context_keys
 from upnext.objectives.feedback import FeedbackLoss, FeedbackLosses
+from upnext.objectives.recent import RecentSoftmax
 from upnext.objectives.softmax import CatalogueSoftmax, trained_rows
 
 __all__ = ["ARGUSObjective", "TaskConfig"]
@@ -34,12 +36,20 @@ class ARGUSObjective(nn.Module):
     Feedback that was not observed is no target. Batches hold events of the model's view and mark the predicted ones in
     the view `target`.
 
-    Args:     means: the mean of each amount over the training part: its loss is divided by it.
+    Args:     softmax: that of recent events for a model with a prior, and for no other. means: the mean of each amount
+              over the training part: its loss is divided by it.
     Source:   Khrylchenko et al. 2025.
     """
 
-    def __init__(self, model: ARGUS, softmax: CatalogueSoftmax, config: TaskConfig, means: dict[str, float]) -> None:
+    def __init__(
+        self,
+        model: ARGUS,
+        softmax: CatalogueSoftmax | RecentSoftmax,
+        config: TaskConfig,
+        means: dict[str, float],
+    ) -> None:
         super().__init__()
+        assert isinstance(softmax, RecentSoftmax) == (model.recent is not None)
         self.model, self.softmax, self.config = model, softmax, config
         self.losses = FeedbackLosses(model.inputs.feedback, config.feedback, means)
         self.trained_items, self.row_of_item = trained_rows(model.trained)
@@ -63,12 +73,20 @@ class ARGUSObjective(nn.Module):
         return terms
 
     def _next_item(self, batch: SequenceBatch, selected: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-        targets = self.row_of_item[batch.item[selected]]
+        asked = selected
         if self.config.next_item_view is not None:
-            asked = batch.views[self.config.next_item_view][selected]
-            queries, targets = queries[asked], targets[asked]
-        loss = self.config.next_item * self.softmax(queries.contiguous(), targets, self._vectors)
-        return loss, torch.tensor(float(len(targets)), device=loss.device)
+            asked = selected & batch.views[self.config.next_item_view]
+            queries = queries[asked[selected]]
+        targets, queries = self.row_of_item[batch.item[asked]], queries.contiguous()
+        if isinstance(self.softmax, RecentSoftmax):
+            assert self.model.config.recent is not None
+            # Asked when its request began: what came later, its siblings too, is not yet known.
+            began_ms = batch.time_ms.gather(1, batch.num_visible)[asked]
+            keys = context_keys(batch.columns, self.model.config.recent.within, batch.time_ms)
+            loss = self.softmax(queries, targets, began_ms, [key[asked] for key in keys], self._vectors)
+        else:
+            loss = self.softmax(queries, targets, self._vectors)
+        return self.config.next_item * loss, torch.tensor(float(len(targets)), device=loss.device)
 
     def _vectors(self, rows: Tensor) -> Tensor:
         return self.model.vectors_of(self.trained_items[rows])

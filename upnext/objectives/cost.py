@@ -13,6 +13,7 @@ from torch import nn
 from upnext.models.argus import ARGUS
 from upnext.objectives.argus import ARGUSObjective
 from upnext.objectives.next_item import NextItemPrediction
+from upnext.objectives.recent import RecentSoftmax
 from upnext.objectives.softmax import FullSoftmax
 
 __all__ = ["Flops", "StepShape", "flops_of", "parameters_of"]
@@ -75,8 +76,9 @@ def flops_of(objective: NextItemPrediction | ARGUSObjective, shape: StepShape) -
     attention  B · layers · 4 D · T (T + 1) / 2        half of what a kernel without causality computes
     heads      N · (12 D² + 16 D² + 6 D K)             ARGUS: the query network, the feedback head of K components
                + B · L · 14 D²                         target attention, which also counts as one layer's attention
-    softmax    2 · D · N · V                           full; 2 · D · N · (n + 1) sampled
-               + V or (n + N) runs of the item tower   ARGUS: 10 D² each without features
+    softmax    2 · D · N · V                           full; 2 · D · N · (n + 1) sampled or recent
+               + V or (n + N) runs of the item tower   ARGUS: 10 D² each without features; recent: N · (n + 1)
+                                                       at most
 
     with T = L in SASRec and the simplified form (a start token for the last event, which is not read), 3 L + 1 in the
     full form. The objective may be only its shapes, on the device `meta`.
@@ -142,5 +144,8 @@ def _of_softmax(objective: NextItemPrediction | ARGUSObjective, positions: int, 
     V = len(objective.trained_items)
     if isinstance(objective.softmax, FullSoftmax):
         return 2 * positions * V * width + V * of_vector
+    if isinstance(objective.softmax, RecentSoftmax):  # draws of its own for each position
+        n = objective.softmax.config.num_drawn
+        return 2 * positions * (n + 1) * width + min(positions * (n + 1), V) * of_vector
     distinct = min(objective.softmax.sampler.num_negatives(positions), V)  # repeats are merged
     return 2 * positions * (distinct + 1) * width + (distinct + positions) * of_vector

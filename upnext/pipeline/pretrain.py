@@ -20,6 +20,7 @@ from upnext.models.build import AnyModel, save_model
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
 from upnext.models.sasrec import SASRecConfig
 from upnext.models.two_towers import TwoTowers, TwoTowersConfig
+from upnext.objectives.recent import RecentSoftmaxConfig
 from upnext.training.devices import choose_device
 from upnext.training.loop import Start
 from upnext.training.memory import check_memory
@@ -83,6 +84,7 @@ def _fit(
 def _fit_towers(config: PretrainConfig, shape: TwoTowersConfig, given: Given, draft: Draft, start: Start) -> TwoTowers:
     limits = ChunkLimits(shape.encoder.max_length, shortest=1, most_impressions=512)
     wanted, training, cases = config.positives, config.training, config.validation_cases
+    assert not isinstance(config.loss, RecentSoftmaxConfig)  # refused with the configuration
     planned = plan_retrieval(shape, limits, wanted, config.loss, training, cases, given)
     device = choose_device(training.device)
     draft.metrics |= planned.counts

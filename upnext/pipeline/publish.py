@@ -17,7 +17,7 @@ from upnext.features.online_aggregates import Run
 from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
 from upnext.models.build import AnyRanker, load_any, save_any
-from upnext.models.popularity import RecentlyPopular
+from upnext.models.stream import following, stream_of
 from upnext.preparation.candidate_features import past_of
 from upnext.serving.counted import split_by_user
 from upnext.serving.histories import pack_history
@@ -66,10 +66,9 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
         link_or_copy(log_artifact.folder / POSTED, draft.folder / POSTED)
     for name, artifact in models.items():
         model = load_any(artifact.folder, catalogue.items)
-        if isinstance(model, RecentlyPopular):  # what is popular now counts the whole log, not its training part
-            _, events = log.in_view(model.view)
+        if (stream := stream_of(model)) is not None:  # what is popular now counts the whole log, not its training part
             num_items = int(log_artifact.manifest["metrics"]["num_dense_items"])
-            model = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))
+            model = following(model, log.in_view(stream.view)[1], num_items)
         if name == config.ranker:
             _check_ranker(config, model)
             _write_aggregates(config, model, log, catalogue, draft)

@@ -24,7 +24,7 @@ from upnext.features.aggregates import ReadsColumns
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
 from upnext.models.build import AnyRanker
-from upnext.models.popularity import RecentlyPopular
+from upnext.models.stream import following, stream_of
 from upnext.preparation.candidate_features import candidate_features
 from upnext.simulation.oracle import Oracle
 
@@ -33,10 +33,7 @@ __all__ = ["Shown", "model_scores", "names_of", "oracle_scores"]
 
 def _as_tested(model: Retriever, log: EventLog, num_items: int) -> Retriever:
     """What follows the stream follows the whole of it, and counts what lies before each request."""
-    if not isinstance(model, RecentlyPopular):
-        return model
-    _, events = log.in_view(model.view)
-    return RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))
+    return model if stream_of(model) is None else following(model, log.in_view(model.view)[1], num_items)
 
 
 def model_scores(

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from upnext.base.ids import PADDING
-from upnext.models.popularity import RecentlyPopular
+from upnext.models.stream import stream_of
 from upnext.serving.columns import columns_of
 from upnext.serving.diversity import diversified
 from upnext.serving.histories import Histories
@@ -50,8 +50,8 @@ def recommend_everyone(
     """
     assortment = histories.assortment
     release = replace(release, index=None if release.index is None else assortment.index)
-    if isinstance(release.retriever, RecentlyPopular):
-        release.retriever.cover(len(assortment))
+    if (stream := stream_of(release.retriever)) is not None:
+        stream.cover(len(assortment))
     num_scored = assortment.num_scored
     now, lag = np.array(time_ms), release.settings.lag
     share = release.settings.diversity

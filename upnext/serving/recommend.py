@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from upnext.base.batches import Request
 from upnext.base.ids import FIRST, UNKNOWN, ExternalId
-from upnext.base.views import ALL
 from upnext.models.build import AnyModel
 from upnext.models.popularity import RecentlyPopular
+from upnext.models.stream import follow, stream_of
 from upnext.serving.assortment import Assortment
 from upnext.serving.columns import columns_of
 from upnext.serving.diversity import diversified
@@ -139,10 +139,8 @@ def follow_stream(release: Release, histories: Histories, posted: list[LiveEvent
     if posted and histories.counted is not None:
         histories.counted.observe(histories.as_events(posted), histories.assortment)
     for model in (release.retriever, release.popular):
-        if posted and isinstance(model, RecentlyPopular):
-            events = histories.as_events(posted)
-            chosen = events if model.view == ALL else events.take(events.views[model.view])
-            model.observe(chosen.item, chosen.time_ms)
+        if posted and model is not None:
+            follow(model, histories.as_events(posted))
 
 
 def _popular(
@@ -165,8 +163,8 @@ def _popular(
 
 def _cover(model: AnyModel, assortment: Assortment) -> None:
     """Tell a model that counts the stream of the items that came after it was made."""
-    if isinstance(model, RecentlyPopular):
-        model.cover(len(assortment))
+    if (stream := stream_of(model)) is not None:
+        stream.cover(len(assortment))
 
 
 def _unseen(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from upnext.base.batches import Column, Events, Request, State
 from upnext.base.ids import PADDING
-from upnext.base.protocols import Index, VectorRetriever, lag_of
+from upnext.base.protocols import Index, VectorRetriever, lag_of, offsets_of
 from upnext.base.selection import Parts, best_of_parts
 from upnext.base.views import ALL
 from upnext.models.build import AnyModel, AnyRanker
@@ -144,12 +144,19 @@ def best_of_each(
     numbers, ids = hidden[0][known], hidden[1][known]
     if index is not None:
         # A cast, because to look for a protocol's methods takes longer than to rank ten collections.
-        queries = cast("VectorRetriever", model).query_vectors(state, request)
-        return index.search_parts(queries.numpy(), k, parts, (numbers, ids))
+        retriever = cast("VectorRetriever", model)
+        queries = retriever.query_vectors(state, request)
+        return index.search_parts(queries.numpy(), k, parts, (numbers, ids), _offsets(retriever, request, parts.end))
     scores = model.score(state, request, torch.arange(parts.end)[None])
     scores[torch.from_numpy(numbers), torch.from_numpy(ids)] = -torch.inf
     best = best_of_parts(scores, k, parts)
     return [(items.numpy(), values.numpy()) for items, values in best]
+
+
+def _offsets(model: VectorRetriever, request: Request, num_items: int) -> NDArray[np.float32] | None:
+    """What the model adds to its dot products with the first items, by dense id."""
+    offsets = offsets_of(model, request)
+    return None if offsets is None else offsets[:, :num_items].numpy()
 
 
 def best_items(
@@ -168,7 +175,8 @@ def best_items(
     model = release.retriever
     if release.index is not None:
         assert isinstance(model, VectorRetriever)
-        items, scores = release.index.search(model.query_vectors(state, request).numpy(), k, allowed, hidden)
+        queries, offsets = model.query_vectors(state, request), _offsets(model, request, allowed.shape[1])
+        items, scores = release.index.search(queries.numpy(), k, allowed, hidden, offsets)
         return np.where(items < 0, PADDING, items), scores
     numbers, ids = hidden or (np.empty(0, np.int64), np.empty(0, np.int64))
     step = max(1, _SCORES // allowed.shape[1])

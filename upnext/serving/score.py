@@ -19,9 +19,9 @@ from torch import Tensor
 from upnext.base.batches import Candidates, Column, ItemTable, Request, State
 from upnext.base.errors import BadRequest
 from upnext.base.ids import UNKNOWN, item_hash
-from upnext.base.protocols import Link, Ranker, Retriever, VectorRetriever, expectation
+from upnext.base.protocols import Link, Ranker, Retriever, VectorRetriever, expectation, offsets_of
 from upnext.models.build import AnyRanker
-from upnext.models.popularity import RecentlyPopular
+from upnext.models.stream import stream_of
 from upnext.serving.columns import Columns, columns_of
 from upnext.serving.histories import Histories
 from upnext.serving.pasts import Pasts
@@ -66,8 +66,8 @@ class Scorer:
                 if isinstance(model, VectorRetriever)
             }
         for model in self.models.values():
-            if isinstance(model, RecentlyPopular):
-                model.cover(len(histories.assortment))
+            if (counts := stream_of(model)) is not None:
+                counts.cover(len(histories.assortment))
 
     def columns(self) -> dict[str, int]:
         """The columns that `score` gives, in order, with their widths; 0 for a number."""
@@ -143,7 +143,10 @@ class Scorer:
             if len(items.strange):
                 item[items.strange] = retriever.item_vectors(items.table)
                 can[items.strange] = retriever.can_score(items.table)
-            found[f"{name}.score"] = (user * item).sum(1).masked_fill(~can, -torch.inf)
+            score = (user * item).sum(1)
+            if (added := offsets_of(retriever, request)) is not None:
+                score += added.expand(len(score), -1).gather(1, torch.from_numpy(items.of_all)[:, None])[:, 0]
+            found[f"{name}.score"] = score.masked_fill(~can, -torch.inf)
             if self.with_vectors:
                 found |= {f"{name}.user_vector": user, f"{name}.item_vector": item}
         elif isinstance(model, Retriever):
