@@ -14,7 +14,8 @@ from upnext.base.errors import BadArtifact, BadBatch, BadConfig
 from upnext.base.ids import UNKNOWN, item_hash
 from upnext.base.protocols import Link, Ranker
 from upnext.models.build import load_any, load_model, save_model
-from upnext.models.main_model import MainModel, MainModelConfig, RankerInputs, known_values
+from upnext.models.main_model import MainModel, MainModelConfig
+from upnext.models.ranker_inputs import RankerInputs, known_values
 
 B, C = 4, 5
 RANKER_INPUTS = RankerInputs(
@@ -43,12 +44,12 @@ SHAPE: dict[str, Any] = {
 }
 
 
-def make(**changes: Any) -> MainModel:
+def make(inputs: RankerInputs = RANKER_INPUTS, **changes: Any) -> MainModel:
     torch.manual_seed(0)
     config = parse_config(MainModelConfig, SHAPE | changes, "test")
     bounds = torch.linspace(0, 9, 7)[None]
     items = catalogue()
-    model = MainModel(config, RANKER_INPUTS, items, bounds, known_values(RANKER_INPUTS, items, USERS))
+    model = MainModel(config, inputs, items, bounds, known_values(inputs, items, USERS))
     for parameter in model.parameters():  # larger than at the start, so that differences show
         parameter.data += 0.2 * torch.randn_like(parameter)
     return model.eval()
@@ -83,7 +84,7 @@ def candidates(size: int = B, seed: int = 0) -> Candidates:
     return Candidates(item, catalogue().item_hash[item], torch.ones(size, C, dtype=torch.bool), {"item.count": counts})
 
 
-def answer(model: MainModel, past: SequenceBatch, ask: Request, shown: Candidates) -> Tensor:
+def answer(model: Ranker, past: SequenceBatch, ask: Request, shown: Candidates) -> Tensor:
     with torch.inference_mode():
         return torch.stack(list(model.predict(model.encode(past), ask, shown).values()))
 

@@ -3,34 +3,38 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from upnext.base.batches import Column, FlatColumn
-from upnext.base.configuration import Config, Duration
+from upnext.base.batches import Column, FlatColumn, ItemTable
+from upnext.base.configuration import Config, Duration, Weight
 from upnext.base.errors import BadConfig
-from upnext.base.schema import FeedbackKind, feedback_column
+from upnext.base.schema import FeedbackKind, context_column, feedback_column
 from upnext.base.views import ALL
 from upnext.evaluation.feedback import mean_of
+from upnext.events.impressions import Impressions, utility_of
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN, VALIDATION
 from upnext.features.aggregates import Aggregate
 from upnext.features.catalogue import Catalogue
 from upnext.features.quantiles import quantiles_of
 from upnext.fitting.shown import Reads, ShownSets
+from upnext.models.boosted import UTILITY
 from upnext.models.build import read_inputs
-from upnext.models.main_model import MainModel, MainModelConfig, RankerInputs, known_values
+from upnext.models.main_model import MainModel, MainModelConfig
+from upnext.models.ranker_inputs import RankerInputs, known_values
+from upnext.models.youtube import YouTubeRanker, YouTubeRankerConfig
 from upnext.objectives.feedback import FeedbackLoss, FeedbackLosses
-from upnext.objectives.ranking import PointwiseRanking, RankingBatch
+from upnext.objectives.ranking import NeuralRanker, OrderRanking, PointwiseRanking, RankingBatch
 from upnext.training.batches import length_batches
 from upnext.training.loop import TrainingConfig
 from upnext.training.memory import Need, need_of
 
-__all__ = ["MainRankConfig", "NeuralRankConfig", "RankPlan", "ToldOf", "check", "plan"]
+__all__ = ["AnyRankConfig", "MainRankConfig", "RankPlan", "ToldOf", "YouTubeRankConfig", "check", "plan"]
 
 
 class NeuralRankConfig(Config):
@@ -38,10 +42,15 @@ class NeuralRankConfig(Config):
 
     view: str = ALL
     """The events that it is trained on, each as a candidate."""
+    objective: Literal["pointwise", "pairwise", "listwise"] = "pointwise"
+    """`pointwise` foresees each feedback of each candidate. The others only order what was shown together, by its
+    utility: pair by pair, or as one choice of all."""
     feedback: list[str] | None = None
-    """The feedback that it predicts. Unset: all that the log has."""
+    """The feedback that it predicts, pointwise. Unset: all that the log has."""
     losses: dict[str, FeedbackLoss] = {}
     """Per feedback that it predicts; those that are not named have the defaults."""
+    utility: dict[str, Weight] = {}
+    """Weights of feedback: what pairwise and listwise training orders by."""
     window: Annotated[Duration, Field(gt=0)] | None = None
     """What counts as shown together: a user's events within so much time, cut on the clock, all asked about with what
     was known when it began. Unset: those of a request, with what was known before it."""
@@ -51,6 +60,17 @@ class NeuralRankConfig(Config):
     """On how many sets of the validation part the early stopping computes the loss, drawn once."""
     training: TrainingConfig = TrainingConfig()
     """How it is trained. Candidates count as tokens, as events do."""
+
+    @model_validator(mode="after")
+    def _an_order_has_a_utility(self) -> Self:
+        if self.objective == "pointwise" and self.utility:
+            raise ValueError("'utility' has no effect on a pointwise objective; remove it, or choose another objective")
+        if self.objective != "pointwise":
+            if not self.utility:
+                raise ValueError(f"objective = {self.objective!r} orders by a utility: give weights of feedback")
+            for name in sorted(self.model_fields_set & {"feedback", "losses"}):
+                raise ValueError(f"{name!r} has no effect: objective = {self.objective!r} foresees nothing; remove it")
+        return self
 
 
 class MainRankConfig(NeuralRankConfig):
@@ -75,6 +95,25 @@ class MainRankConfig(NeuralRankConfig):
         return self
 
 
+class YouTubeRankConfig(NeuralRankConfig):
+    """YouTube's ranking network: averaged watches, features and numbers of all kinds, a ReLU tower."""
+
+    kind: Literal["youtube"] = "youtube"
+    model: YouTubeRankerConfig
+    """What it reads and how large it is."""
+
+    @property
+    def aggregates(self) -> list[Aggregate]:
+        """The aggregates that the model reads."""
+        return self.model.aggregates
+
+
+AnyRankConfig = MainRankConfig | YouTubeRankConfig
+"""The neural rankers."""
+
+AnyObjective = PointwiseRanking | OrderRanking
+
+
 @dataclass(frozen=True)
 class ToldOf:
     """A part of the split as candidates: rows of the log (I,), and what is told of them besides, by name (I,)."""
@@ -88,9 +127,9 @@ class RankPlan:
     """A training before it begins: what it reads, what makes its model, its need, how it is validated."""
 
     data: ShownSets
-    make: Callable[[torch.device | None], PointwiseRanking]
+    make: Callable[[torch.device | None], AnyObjective]
     need: Need
-    validation: Callable[[PointwiseRanking], Callable[[], dict[str, float]]]
+    validation: Callable[[AnyObjective], Callable[[], dict[str, float]]]
     counts: dict[str, int]
 
     @property
@@ -101,29 +140,33 @@ class RankPlan:
         )
 
 
-def check(config: MainRankConfig, log: EventLog) -> None:
+def check(config: AnyRankConfig, log: EventLog) -> None:
     """Check that a log has what a neural ranker is to read and to predict.
 
     Raises:   BadConfig, BadData: it does not.
     """
     _predicted(config, log)
-    for name in (config.model.view, *(one.view for one in config.model.aggregators.values())):
+    model = config.model
+    for name in _views(model):
         log.mask(name)
-    for name in config.model.contexts or []:
-        if name not in log.schema.contexts:
-            raise BadConfig(f"model.contexts names {name!r}; the log has {sorted(log.schema.contexts)}")
-    for name in config.model.user_features or []:
-        if name not in log.schema.user_features:
-            raise BadConfig(f"model.user_features names {name!r}; the log has {sorted(log.schema.user_features)}")
+    of_items = model.item_features if isinstance(model, YouTubeRankerConfig) else None
+    for key, names, there in (
+        ("contexts", model.contexts, list(log.schema.contexts)),
+        ("user_features", model.user_features, list(log.schema.user_features)),
+        ("item_features", of_items, list(log.schema.item_features)),
+    ):
+        for name in names or []:
+            if name not in there:
+                raise BadConfig(f"model.{key} names {name!r}; the log has {sorted(there)}")
     if not log.schema.has_times:
         if config.window is not None:
             raise BadConfig("`window` needs times; this log has only an order: remove it")
-        if config.model.time:
-            raise BadConfig(f"model.time reads {config.model.time[0]!r}, and this log has only an order; remove it")
+        if isinstance(model, MainModelConfig) and model.time:
+            raise BadConfig(f"model.time reads {model.time[0]!r}, and this log has only an order; remove it")
 
 
 def plan(
-    config: MainRankConfig,
+    config: AnyRankConfig,
     folder: Path,
     log: EventLog,
     part: NDArray[np.int8],
@@ -136,38 +179,27 @@ def plan(
     Raises:   BadConfig: the log does not have what is asked for, or a view selects nothing.
     """
     check(config, log)
-    shape, predicted = _shape(config, log), _predicted(config, log)
-    for name, aggregator in shape.aggregators.items():
-        if not (log.mask(shape.view) & log.mask(aggregator.view) & (part == TRAIN)).any():
-            raise BadConfig(
-                f"the aggregator {name!r} reads the view {aggregator.view!r}, which selects nothing of the training"
-                " part: choose another view, or mend its condition in [prepare.views]"
-            )
+    shape = _shape(config, log)
+    _check_views(shape, log, part)
     items = Catalogue.load(folder).items
-    names = list(log.schema.user_features) if shape.user_features is None else shape.user_features
-    read = {name: users[name] for name in names}
-    inputs = RankerInputs(
-        events=read_inputs(shape.contexts, folder, log.schema, items),
-        user_features={name: log.schema.user_features[name] for name in names},
-        user_vector_widths={
-            name: read[name].values.shape[1] for name in names if log.schema.user_features[name] == "vector"
-        },
-        numbers=[aggregate.name for aggregate in shape.aggregates],
-        predicted=predicted,
-    )
-    views = sorted({shape.view, *(one.view for one in shape.aggregators.values())})
-    reads = Reads(shape.view, shape.max_length, views, list(inputs.events.contexts), read, list(predicted))
+    inputs = _inputs(config, folder, log, items, users)
+    read = {name: users[name] for name in inputs.user_features}
+    targets = list(inputs.predicted) or list(config.utility)
+    reads = Reads(shape.view, shape.max_length, _views(shape), list(inputs.events.contexts), read, targets)
     train, held = (_sets(config, inputs, log, told(which), reads, which) for which in (TRAIN, VALIDATION))
-    means = {name: mean_of(log.rows.columns[feedback_column(name)], train.rows) for name in predicted}
-    losses = FeedbackLosses(predicted, config.losses, means)
-    # quantiles of the numbers, over the candidates that are trained on
-    bounds = torch.from_numpy(quantiles_of({name: train.features[name] for name in inputs.numbers}))
+    means = {name: mean_of(log.rows.columns[feedback_column(name)], train.rows) for name in inputs.predicted}
+    bounds = _bounds(shape, inputs, log, train)
     known = known_values(inputs, items, users)
 
-    def make(device: torch.device | None) -> PointwiseRanking:
-        model = MainModel(shape, inputs, items if device is None else items.to(device), bounds, known)
+    def make(device: torch.device | None) -> AnyObjective:
+        there = items if device is None else items.to(device)
+        model: NeuralRanker
+        if isinstance(shape, YouTubeRankerConfig):
+            model = YouTubeRanker(shape, inputs, there, bounds, known)
+        else:
+            model = MainModel(shape, inputs, there, bounds, known)
         model.begin_with(means)
-        return PointwiseRanking(model if device is None else model.to(device), losses)
+        return _objective(config, model if device is None else model.to(device), inputs, means)
 
     return RankPlan(
         train,
@@ -182,9 +214,36 @@ def plan(
     )
 
 
-def _shape(config: MainRankConfig, log: EventLog) -> MainModelConfig:
+def _objective(
+    config: AnyRankConfig, model: NeuralRanker, inputs: RankerInputs, means: Mapping[str, float]
+) -> AnyObjective:
+    if config.objective == "pointwise":
+        return PointwiseRanking(model, FeedbackLosses(inputs.predicted, config.losses, means))
+    return OrderRanking(model, config.objective, config.utility)
+
+
+def _views(model: MainModelConfig | YouTubeRankerConfig) -> list[str]:
+    """The views that a model reads."""
+    others = [] if isinstance(model, YouTubeRankerConfig) else [one.view for one in model.aggregators.values()]
+    return sorted({model.view, *others})
+
+
+def _check_views(shape: MainModelConfig | YouTubeRankerConfig, log: EventLog, part: NDArray[np.int8]) -> None:
+    """Refuse a view that selects nothing that could be learnt from."""
+    read = {"the model": shape.view}
+    if isinstance(shape, MainModelConfig):
+        read = {f"the aggregator {name!r}": one.view for name, one in shape.aggregators.items()}
+    for who, view in read.items():
+        if not (log.mask(shape.view) & log.mask(view) & (part == TRAIN)).any():
+            raise BadConfig(
+                f"{who} reads the view {view!r}, which selects nothing of the training part: choose another view, or"
+                " mend its condition in [prepare.views]"
+            )
+
+
+def _shape(config: AnyRankConfig, log: EventLog) -> MainModelConfig | YouTubeRankerConfig:
     """The model, with what it reads of the clock decided."""
-    if config.model.time is not None:
+    if isinstance(config, YouTubeRankConfig) or config.model.time is not None:
         return config.model
     readings = (
         [] if not log.schema.has_times else ["hour", "weekday", "gap"] if config.window is None else ["weekday", "gap"]
@@ -192,13 +251,55 @@ def _shape(config: MainRankConfig, log: EventLog) -> MainModelConfig:
     return config.model.model_copy(update={"time": readings})
 
 
-def _predicted(config: MainRankConfig, log: EventLog) -> dict[str, FeedbackKind]:
+def _inputs(
+    config: AnyRankConfig, folder: Path, log: EventLog, items: ItemTable, users: Mapping[str, Column]
+) -> RankerInputs:
+    """What the model reads of what the log offers."""
+    model, kinds = config.model, log.schema.user_features
+    names = list(kinds) if model.user_features is None else model.user_features
+    events = read_inputs(model.contexts, folder, log.schema, items)
+    if isinstance(model, YouTubeRankerConfig) and model.item_features is not None:
+        chosen = {name: kind for name, kind in events.item_features.items() if name in model.item_features}
+        widths = {name: width for name, width in events.vector_widths.items() if name in chosen}
+        events = events.model_copy(update={"item_features": chosen, "vector_widths": widths})
+    return RankerInputs(
+        events=events,
+        user_features={name: kinds[name] for name in names},
+        user_vector_widths={name: users[name].values.shape[1] for name in names if kinds[name] == "vector"},
+        numbers=[aggregate.name for aggregate in model.aggregates],
+        predicted=_predicted(config, log),
+        orders=config.objective != "pointwise",
+    )
+
+
+def _bounds(
+    shape: MainModelConfig | YouTubeRankerConfig, inputs: RankerInputs, log: EventLog, train: ShownSets
+) -> torch.Tensor:
+    """Quantiles of the numbers, over the candidates that are trained on."""
+    read = {name: train.features[name] for name in inputs.numbers}
+    if isinstance(shape, YouTubeRankerConfig):
+        for name in [context_column(name) for name, size in inputs.events.contexts.items() if not size]:
+            column = log.rows.columns[name]
+            read[name] = FlatColumn(column.values[train.rows], column.observed[train.rows])
+    return torch.from_numpy(quantiles_of(read))
+
+
+def _predicted(config: AnyRankConfig, log: EventLog) -> dict[str, FeedbackKind]:
+    """The feedback that is foreseen; none where it only orders.
+
+    Raises:   BadConfig: the log does not have what is asked for.
+    """
     kinds = log.schema.feedback
     if not kinds:
         raise BadConfig("the log has no feedback: a ranker has nothing to learn; declare some in prepare.source")
-    for name in config.feedback or []:
-        if name not in kinds:
-            raise BadConfig(f"feedback names {name!r}; the log has the feedback {sorted(kinds)}")
+    for key, names in (("feedback", config.feedback or []), ("utility", config.utility)):
+        for name in names:
+            if name not in kinds:
+                raise BadConfig(f"{key} names {name!r}; the log has the feedback {sorted(kinds)}")
+    if config.objective != "pointwise":
+        if UTILITY in kinds:
+            raise BadConfig(f"the log has a feedback {UTILITY!r}, as the output of an order; rename it in the source")
+        return {}
     predicted = {name: kind for name, kind in kinds.items() if config.feedback is None or name in config.feedback}
     losses = FeedbackLosses(predicted, config.losses, {})
     if not any(name in losses for name in predicted):
@@ -207,20 +308,28 @@ def _predicted(config: MainRankConfig, log: EventLog) -> dict[str, FeedbackKind]
 
 
 def _sets(
-    config: MainRankConfig, inputs: RankerInputs, log: EventLog, told: ToldOf, reads: Reads, which: int
+    config: AnyRankConfig, inputs: RankerInputs, log: EventLog, told: ToldOf, reads: Reads, which: int
 ) -> ShownSets:
     where = {TRAIN: "training", VALIDATION: "validation"}[which]
     if not len(told.rows):
         raise BadConfig(f"the {where} part holds no event of the view {config.view!r}; choose another")
-    for name in reads.feedback:
+    for name in inputs.predicted:
         if not log.rows.columns[feedback_column(name)].observed[told.rows].any():
             raise BadConfig(f"{name!r} was nowhere observed in the {where} part; leave it out of `feedback`")
     features = {name: told.features[name] for name in inputs.numbers}
-    return ShownSets.of(log, told.rows, features, reads, config.window, config.most_candidates)
+    sets = ShownSets.of(log, told.rows, features, reads, config.window, config.most_candidates)
+    if config.objective != "pointwise":
+        owner = np.repeat(np.arange(len(sets)), sets.num_candidates)
+        if not len(Impressions(sets.rows, owner, utility_of(log, sets.rows, config.utility)).with_partner()):
+            raise BadConfig(
+                f"no two candidates of the {where} part that were shown together differ in utility: there is no order"
+                " to learn; weigh other feedback, or set a (longer) window"
+            )
+    return sets
 
 
 def _need(
-    make: Callable[[torch.device | None], PointwiseRanking], data: ShownSets, tokens_per_batch: int, log: EventLog
+    make: Callable[[torch.device | None], AnyObjective], data: ShownSets, tokens_per_batch: int, log: EventLog
 ) -> Need:
     with torch.device("meta"):
         shapes = make(None)
@@ -228,7 +337,7 @@ def _need(
     return need_of(shapes, shapes.num_activations(most, most), 2 * len(log))
 
 
-def _validation(objective: PointwiseRanking, held: ShownSets, config: MainRankConfig) -> Callable[[], dict[str, float]]:
+def _validation(objective: AnyObjective, held: ShownSets, config: AnyRankConfig) -> Callable[[], dict[str, float]]:
     """Minus the loss on sets of the validation part, as the model then is: larger is better."""
     chosen = np.sort(np.random.default_rng(0).permutation(len(held))[: config.validation_cases])
     device = next(objective.parameters()).device

@@ -11,12 +11,12 @@ from upnext.objectives.argus import ARGUSObjective
 from upnext.objectives.future_items import FutureItems
 from upnext.objectives.next_item import NextItemPrediction
 from upnext.objectives.pairwise import PairwiseRanking
-from upnext.objectives.ranking import PointwiseRanking
+from upnext.objectives.ranking import OrderRanking, PointwiseRanking
 from upnext.training.loop import HISTORY, Start, TrainingConfig, TrainingData, train
 
 __all__ = ["train_into"]
 
-Trained = NextItemPrediction | ARGUSObjective | FutureItems | PairwiseRanking | PointwiseRanking
+Trained = NextItemPrediction | ARGUSObjective | FutureItems | PairwiseRanking | PointwiseRanking | OrderRanking
 
 _Batch = TypeVar("_Batch", bound=TrainingBatch)
 
@@ -34,5 +34,5 @@ def train_into(
     result = train(objective, objective, data, validate, training, folder, replace(start, recipe=folder.name))
     shutil.copyfile(folder / HISTORY, draft.folder / HISTORY)
     draft.metrics |= asdict(result) | {"parameters": sum(p.numel() for p in objective.model.parameters())}
-    if not isinstance(objective, PairwiseRanking | PointwiseRanking):
+    if not isinstance(objective, PairwiseRanking | PointwiseRanking | OrderRanking):
         draft.metrics["temperature"] = objective.softmax.temperature.value

@@ -17,10 +17,12 @@ from upnext.base.schema import Schema
 from upnext.features.vocabulary import Vocabulary
 from upnext.models.argus import ARGUS, ARGUSConfig
 from upnext.models.boosted import Boosted
-from upnext.models.main_model import MainModel, MainModelConfig, RankerInputs
+from upnext.models.main_model import MainModel, MainModelConfig
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
+from upnext.models.ranker_inputs import RankerInputs
 from upnext.models.sasrec import SASRec, SASRecConfig
 from upnext.models.two_towers import TwoTowers, TwoTowersConfig
+from upnext.models.youtube import YouTubeRanker, YouTubeRankerConfig
 from upnext.nn.encoders import Inputs
 
 __all__ = [
@@ -42,27 +44,29 @@ ModelConfig = Annotated[
 AnyModel = SASRec | ARGUS | TwoTowers | Popular | RecentlyPopular
 """What retrieves."""
 
-AnyRanker = AnyModel | Boosted | MainModel
+AnyRanker = AnyModel | Boosted | MainModel | YouTubeRanker
 """Any model, and those that retrieve nothing."""
 
-RANKERS = ("boosted", "main")
+RANKERS = ("boosted", "main", "youtube")
 """The kinds that retrieve nothing."""
 
 
 class _Checkpoint(Config):
-    model: Annotated[ModelConfig | MainModelConfig, Field(discriminator="kind")]
+    model: Annotated[ModelConfig | MainModelConfig | YouTubeRankerConfig, Field(discriminator="kind")]
     inputs: Inputs | RankerInputs | None = None
     """What the log offered, for a model that reads more than ids."""
 
 
-def save_model(model: AnyModel | MainModel, folder: Path) -> None:
+def save_model(model: AnyModel | MainModel | YouTubeRanker, folder: Path) -> None:
     """Write `model.json` (configuration) and `weights.safetensors` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model.tensors()
     if isinstance(model, ARGUS) and model.recent is not None:
         tensors = tensors | model.recent.tensors()
     save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / "weights.safetensors")
-    inputs = {"inputs": model.inputs.model_dump()} if isinstance(model, ARGUS | TwoTowers | MainModel) else {}
+    inputs = {}
+    if isinstance(model, ARGUS | TwoTowers | MainModel | YouTubeRanker):
+        inputs = {"inputs": model.inputs.model_dump()}
     (folder / "model.json").write_text(json.dumps({"model": model.config.model_dump()} | inputs, indent=1))
 
 
@@ -73,7 +77,7 @@ def load_model(folder: Path, items: ItemTable) -> AnyModel:
     Raises:   BadArtifact: a file is missing or damaged, or it is a ranker.
     """
     model = load_any(folder, items)
-    if isinstance(model, Boosted | MainModel):
+    if isinstance(model, Boosted | MainModel | YouTubeRanker):
         raise BadArtifact(f"{folder} holds a ranker, which retrieves nothing; name another model")
     return model
 
@@ -100,6 +104,8 @@ def load_any(folder: Path, items: ItemTable) -> AnyRanker:
                 return ARGUS.from_tensors(config, inputs, items, tensors)
             case MainModelConfig() if isinstance(inputs, RankerInputs):
                 return MainModel.from_tensors(config, inputs, items, tensors)
+            case YouTubeRankerConfig() if isinstance(inputs, RankerInputs):
+                return YouTubeRanker.from_tensors(config, inputs, items, tensors)
             case SASRecConfig():
                 return SASRec.from_tensors(config, tensors)
             case PopularConfig():

@@ -9,6 +9,7 @@
 Shape letters: B requests, L events of a sequence, A aggregators, C candidates, D width, K components, V items.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -18,15 +19,14 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from upnext.base.batches import Candidates, Column, ItemTable, Request, SequenceBatch, State
+from upnext.base.batches import Candidates, ItemTable, Request, SequenceBatch, State
 from upnext.base.configuration import Config
 from upnext.base.errors import BadBatch
-from upnext.base.ids import FIRST
-from upnext.base.protocols import LINKS, Link
-from upnext.base.schema import FeatureKind, FeedbackKind
+from upnext.base.protocols import Link
 from upnext.base.views import ALL
 from upnext.features.aggregates import Aggregate
 from upnext.models.item_lookup import candidate_vectors, vectors_by_hash
+from upnext.models.ranker_inputs import RankerInputs, looked_up_names
 from upnext.nn.aggregators import (
     AggregatorConfig,
     SelfAttentionAggregator,
@@ -37,12 +37,12 @@ from upnext.nn.aggregators import (
 from upnext.nn.clock import ClockEncoder, Reading
 from upnext.nn.cross import CrossNetwork, JoiningNetwork
 from upnext.nn.embeddings import EmbeddingsConfig, HashedConfig, HashedEmbeddings, PlainEmbeddings
-from upnext.nn.encoders import ContextEncoder, FeedbackEncoder, Inputs, ItemEncoder, UserEncoder, gap_bucket
+from upnext.nn.encoders import ContextEncoder, FeedbackEncoder, ItemEncoder, UserEncoder, gap_bucket
 from upnext.nn.feedback_head import start_at_means
 from upnext.nn.quantiles import QuantileNumbers
 from upnext.nn.slots import slot
 
-__all__ = ["Behaviour", "JoiningConfig", "MainModel", "MainModelConfig", "RankerInputs", "known_values"]
+__all__ = ["Behaviour", "JoiningConfig", "MainModel", "MainModelConfig"]
 
 
 class MLPConfig(Config):
@@ -111,19 +111,6 @@ class MainModelConfig(Config):
         return self
 
 
-class RankerInputs(Config):
-    """What a log offers to a ranker; saved with it."""
-
-    events: Inputs
-    user_features: dict[str, FeatureKind] = {}
-    user_vector_widths: dict[str, int] = {}
-    numbers: list[str] = []
-    """Of what candidates bring, the features that are read as numbers: aggregates; what other models say of a
-    candidate can join them."""
-    predicted: dict[str, FeedbackKind]
-    """The feedback that it foresees."""
-
-
 @dataclass(frozen=True)
 class Behaviour:
     """What an aggregator reads: the events of its view, and their embeddings (B, L, D)."""
@@ -184,7 +171,7 @@ class MainModel(nn.Module):
         request_width = D * sum(part is not None for part in (self.history, self.user, self.time, self.place))
         candidate_width = D * (1 + A + (self.numbers is not None))
         self.joining = _joining(config, request_width, candidate_width)
-        self.output = nn.Linear(self.joining.width, len(inputs.predicted))
+        self.output = nn.Linear(self.joining.width, len(inputs.components))
         self._vectors: Tensor | None = None
         self._initialise()
 
@@ -206,8 +193,8 @@ class MainModel(nn.Module):
 
     @property
     def components(self) -> Mapping[str, Link]:
-        """Each feedback, with the link of its logit."""
-        return {name: LINKS[kind] for name, kind in self.inputs.predicted.items()}
+        """What it puts out, with the link of each."""
+        return self.inputs.components
 
     @property
     def reads(self) -> list[str]:
@@ -309,7 +296,7 @@ class MainModel(nn.Module):
             of_candidate.append(self.numbers(self.quantiles(candidates.features, candidates.item.shape)))
         of_request = self._request(state, request, pooled)
         logits = self.output(self.joining(of_request[:, None], torch.cat(of_candidate, dim=-1)))
-        return {name: logits[..., number] for number, name in enumerate(self.inputs.predicted)}
+        return {name: logits[..., number] for number, name in enumerate(self.components)}
 
     def _request(self, state: State, request: Request, pooled: Float[Tensor, "B A D"]) -> Tensor:
         counts = state.tensors["counts"].to(pooled.dtype).log1p()
@@ -342,8 +329,9 @@ class MainModel(nn.Module):
         return vectors
 
     def begin_with(self, means: Mapping[str, float]) -> None:
-        """Let every feedback be foreseen as its mean before anything is learnt; NaN changes nothing."""
-        start_at_means(self.output, [means[name] for name in self.components], list(self.components.values()))
+        """Let every feedback be foreseen as its mean before anything is learnt; NaN, or no mean, changes nothing."""
+        known = [means.get(name, math.nan) for name in self.components]
+        start_at_means(self.output, known, list(self.components.values()))
 
     @classmethod
     def from_tensors(
@@ -351,31 +339,10 @@ class MainModel(nn.Module):
     ) -> "MainModel":
         """Rebuild a model from its `state_dict`, for a catalogue that extends the one it was trained on."""
         bounds = tensors["quantiles.bounds"] if inputs.numbers else torch.zeros(0, 1)
-        none: dict[str, Tensor] = dict.fromkeys(_looked_up(inputs), torch.zeros(0, dtype=torch.int64))
+        none: dict[str, Tensor] = dict.fromkeys(looked_up_names(inputs), torch.zeros(0, dtype=torch.int64))
         model = cls(config, inputs, items, bounds, none)  # the values that were known come with the weights
         model.load_state_dict(tensors)
         return model.eval()
-
-
-def known_values(inputs: RankerInputs, items: ItemTable, users: Mapping[str, Column]) -> dict[str, Tensor]:
-    """The values of everything that is looked up, as plain embeddings know them.
-
-    Args:     items, users: what is known of all of them.
-    """
-    item_columns = dict(items.features) | {_ITEM: Column(items.item_hash, items.item >= FIRST)}
-    columns = item_columns | {UserEncoder.known_as(name): column for name, column in users.items()}
-    return {name: columns[name].values[columns[name].observed] for name in _looked_up(inputs)}
-
-
-_ITEM = "item"
-_LOOKED_UP = ("categorical", "multi", "text")
-
-
-def _looked_up(inputs: RankerInputs) -> list[str]:
-    """What embeddings are asked for: the item, and features of items and users that are looked up."""
-    of_items = [name for name, kind in inputs.events.item_features.items() if kind in _LOOKED_UP]
-    of_users = [UserEncoder.known_as(name) for name, kind in inputs.user_features.items() if kind in _LOOKED_UP]
-    return [_ITEM, *of_items, *of_users]
 
 
 def _joining(config: MainModelConfig, request_width: int, candidate_width: int) -> JoiningNetwork | CrossNetwork:

@@ -15,9 +15,21 @@ from upnext.base.schema import FeatureKind, FeedbackKind, Schema, context_column
 from upnext.nn.embeddings import Embeddings
 from upnext.nn.slots import slot
 
-__all__ = ["NUM_GAPS", "ContextEncoder", "FeedbackEncoder", "Inputs", "ItemEncoder", "UserEncoder", "gap_bucket"]
+__all__ = [
+    "LOOKED_UP",
+    "NUM_GAPS",
+    "ContextEncoder",
+    "FeedbackEncoder",
+    "Inputs",
+    "ItemEncoder",
+    "UserEncoder",
+    "gap_bucket",
+    "looked_up",
+]
 
 _ITEM = "item"
+LOOKED_UP = ("categorical", "multi", "text")
+"""The kinds of features whose values have embeddings."""
 NUM_GAPS = 64
 _FRACTION_STEPS = 10
 _AMOUNT_STEPS = 40
@@ -156,8 +168,8 @@ class ItemEncoder(nn.Module):
         total = self.embeddings(_ITEM, items.item_hash[:, None], None if known is None else known[:, None])
         for name, kind in self.features.items():
             column = items.features[name]
-            if kind in _LOOKED_UP:
-                total = total + _looked_up(self.embeddings, name, column)
+            if kind in LOOKED_UP:
+                total = total + looked_up(self.embeddings, name, column)
             elif kind == "numeric":
                 total = total + self.numbers[slot(name)](column)
             else:
@@ -185,8 +197,8 @@ class UserEncoder(nn.Module):
         total = self.bias.expand(count, -1)
         for name, kind in self.features.items():
             column = columns[name]
-            if kind in _LOOKED_UP:
-                total = total + _looked_up(embeddings, self.known_as(name), column)
+            if kind in LOOKED_UP:
+                total = total + looked_up(embeddings, self.known_as(name), column)
             elif kind == "numeric":
                 total = total + self.numbers[slot(name)](column)
             else:
@@ -199,10 +211,7 @@ class UserEncoder(nn.Module):
         return f"user.{name}"
 
 
-_LOOKED_UP = ("categorical", "multi", "text")
-
-
-def _looked_up(embeddings: Embeddings, name: str, column: Column) -> Tensor:
+def looked_up(embeddings: Embeddings, name: str, column: Column) -> Tensor:
     """The mean vector of what was observed of a feature, zeros where that is nothing."""
     if column.values.dim() == 1:
         column = Column(column.values[:, None], column.observed[:, None])

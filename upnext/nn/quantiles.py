@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from upnext.base.batches import Column
 
-__all__ = ["QuantileNumbers"]
+__all__ = ["QuantileNumbers", "powers"]
 
 
 class QuantileNumbers(nn.Module):
@@ -45,6 +45,11 @@ class QuantileNumbers(nn.Module):
         observed = torch.stack([column.observed.expand(*shape).flatten() for column in read]) & ~values.isnan()
         below, upto = (torch.searchsorted(self.bounds, values, right=right) for right in (False, True))
         rank = (below + upto).to(torch.float32) / (2 * (self.bounds.shape[1] + 1))
-        rank = torch.where(observed, rank, 0.0)
-        parts = torch.stack([rank, rank.square(), rank.sqrt(), (~observed).to(torch.float32)], dim=-1)
+        parts = powers(Column(rank, observed))
         return parts.transpose(0, 1).reshape(*shape, self.width)
+
+
+def powers(rank: Column) -> Float[Tensor, "*B 4"]:
+    """r, r² and √r of ranks in [0, 1), zeros where they were not observed, and 1 there."""
+    r = torch.where(rank.observed, rank.values, 0.0)
+    return torch.stack([r, r.square(), r.sqrt(), (~rank.observed).to(torch.float32)], dim=-1)

@@ -20,11 +20,11 @@ from upnext.events.split import TRAIN, VALIDATION
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
 from upnext.fitting import ranking
-from upnext.fitting.ranking import MainRankConfig, ToldOf
+from upnext.fitting.ranking import AnyRankConfig, MainRankConfig, ToldOf, YouTubeRankConfig
 from upnext.fitting.trained import train_into
 from upnext.models.boosted import Boosted, BoostedConfig, Examples
 from upnext.models.build import save_model
-from upnext.models.main_model import MainModel
+from upnext.objectives.ranking import NeuralRanker
 from upnext.preparation.candidate_features import candidate_features, check_aggregates
 from upnext.training.devices import choose_device
 from upnext.training.loop import Start
@@ -32,11 +32,11 @@ from upnext.training.memory import check_memory
 
 __all__ = ["RankConfig", "check", "run"]
 
-RankConfig = Annotated[BoostedConfig | MainRankConfig, Field(discriminator="kind")]
+RankConfig = Annotated[BoostedConfig | MainRankConfig | YouTubeRankConfig, Field(discriminator="kind")]
 
 
 def run(
-    config: BoostedConfig | MainRankConfig,
+    config: BoostedConfig | AnyRankConfig,
     workspace: Workspace,
     name: str,
     *,
@@ -66,7 +66,7 @@ def run(
     return workspace.ensure(f"model-{name}", "model", {"model": settings}, [parent], write)
 
 
-def check(config: BoostedConfig | MainRankConfig, name: str, log: EventLog) -> None:
+def check(config: BoostedConfig | AnyRankConfig, name: str, log: EventLog) -> None:
     """Check that the log has what a ranker is to read and to predict.
 
     Raises:   BadConfig, BadData: it does not.
@@ -74,7 +74,7 @@ def check(config: BoostedConfig | MainRankConfig, name: str, log: EventLog) -> N
     log.in_view(config.view)  # raises for an unknown view
     try:
         check_aggregates(config.aggregates, log)
-        if isinstance(config, MainRankConfig):
+        if not isinstance(config, BoostedConfig):
             ranking.check(config, log)
             return
         config.predicted(log.schema.feedback)
@@ -88,8 +88,8 @@ def check(config: BoostedConfig | MainRankConfig, name: str, log: EventLog) -> N
 
 
 def _fit(
-    config: MainRankConfig, parent: Artifact, log: EventLog, part: NDArray[np.int8], draft: Draft, start: Start
-) -> MainModel:
+    config: AnyRankConfig, parent: Artifact, log: EventLog, part: NDArray[np.int8], draft: Draft, start: Start
+) -> NeuralRanker:
     # 1. candidates that were shown together, and what is told of them
     items, users = Catalogue.load(parent.folder).items.features, People.load(parent.folder).features.columns
 
@@ -112,7 +112,6 @@ def _fit(
     objective = planned.make(device)
     # 3. training; the loss of the validation part says when to stop
     train_into(draft, objective, planned.data, planned.validation(objective), config.training, start)
-    assert isinstance(objective.model, MainModel)
     return objective.model
 
 
