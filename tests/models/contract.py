@@ -62,7 +62,7 @@ def _check_vectors(model: VectorRetriever, table: ItemTable) -> None:
     state, ask = model.encode(histories(ITEMS)), request(len(ITEMS))
     can = model.can_score(table)
     dots = model.query_vectors(state, ask) @ model.item_vectors(table).T
-    if (offsets := offsets_of(model, ask)) is not None:
+    if (offsets := offsets_of(model, state, ask)) is not None:
         assert offsets.shape in ((1, len(table)), (len(ITEMS), len(table)))
         dots = dots + offsets
     scores = model.score(state, ask, table.item[None])

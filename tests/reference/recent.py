@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Event = tuple[int, int, tuple[int, ...]]
-"""An item, a time, and the values of contexts."""
+Event = tuple[int, int, tuple[int, ...], int]
+"""An item, a time, the values of contexts, and what the user chose last before it, 0 for nothing."""
 
 
 def prior(
@@ -20,16 +20,19 @@ def prior(
     others: float,
     shrinkage: float,
     num_alike: int,
+    last_item: int | None = None,
 ) -> NDArray[np.float64]:
     """(W,) the probability of each item just before a time."""
     before = [event for event in stream if event[1] < time_ms]
     if not before:
         return np.full(num_items, 1 / num_alike)
-    last = max(at for _, at, _ in before)
+    last = max(event[1] for event in before)
     recent = [event for event in before if event[1] > last - window]
-    share = np.array([sum(item == i for item, _, _ in recent) / len(recent) for i in range(num_items)])
-    for k in range(1, len(contexts) + 1):
-        own = [item for item, _, of in recent if of[:k] == contexts[:k]]
+    share = np.array([sum(item == i for item, *_ in recent) / len(recent) for i in range(num_items)])
+    levels = [[event[0] for event in recent if event[2][:k] == contexts[:k]] for k in range(1, len(contexts) + 1)]
+    if last_item is not None:
+        levels.append([event[0] for event in recent if event[3] == last_item])
+    for own in levels:
         counts = np.array([sum(item == i for item in own) for i in range(num_items)])
         share = (counts + shrinkage * share) / (len(own) + shrinkage)
     return (1 - others) * share + others / num_alike

@@ -101,13 +101,13 @@ class VectorRetriever(Retriever, Protocol):
         ...
 
 
-def offsets_of(model: VectorRetriever, request: Request) -> Tensor | None:
+def offsets_of(model: VectorRetriever, state: State, request: Request) -> Tensor | None:
     """What a model adds to its dot products, by dense id: its `offsets`, a row per request or one for all.
 
     None for a model whose score is the dot product alone.
     """
-    offsets: Callable[[Request], Tensor | None] | None = getattr(model, "offsets", None)
-    return None if offsets is None else offsets(request)
+    offsets: Callable[[State, Request], Tensor | None] | None = getattr(model, "offsets", None)
+    return None if offsets is None else offsets(state, request)
 
 
 class Link(Enum):

@@ -18,6 +18,7 @@ __all__ = [
     "HOUR_OF_DAY",
     "INTERACTION_ID",
     "ITEM_ID",
+    "LAST_ITEM",
     "POSITION",
     "REQUEST_ID",
     "TIME_MS",
@@ -39,6 +40,9 @@ TIME_MS = "time_ms"
 REQUEST_ID = "request_id"
 INTERACTION_ID = "interaction_id"
 POSITION = "position"
+
+LAST_ITEM = "last_item"
+"""What an event's user chose last before its request: a column that is worked out where a model reads it."""
 
 TITLE = "title"
 GENRES = "genres"

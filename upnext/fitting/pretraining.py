@@ -123,6 +123,8 @@ def plan(config: PretrainConfig, parent: Artifact, log: EventLog, part: NDArray[
     """Plan the training of a model on the training part of a log; counted models have none."""
     assert isinstance(config.model, SASRecConfig | ARGUSConfig)
     rows, events = training_events(config, log, part)
+    if isinstance(config.model, ARGUSConfig) and config.model.recent is not None:
+        events = log.with_last_items(config.model.view)[1].take(part[log.in_view(config.model.view)[0]] == TRAIN)
     # The last event of a chunk is only a target: the longest history that is served is trained as well.
     longest = config.model.max_length + 1
     used = events if isinstance(config.model, ARGUSConfig) else events.without_columns()

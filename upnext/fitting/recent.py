@@ -9,7 +9,7 @@ from upnext.base.errors import BadConfig
 from upnext.base.schema import Schema, context_column
 from upnext.events.log import EventLog
 from upnext.events.split import TEST
-from upnext.models.recent import MOST_CODES, RecentConfig, context_keys
+from upnext.models.recent import MOST_CODES, RecentConfig
 from upnext.objectives.recent import RecentSoftmax, RecentSoftmaxConfig
 from upnext.objectives.softmax import trained_rows
 from upnext.sampling.recent import RecentEvents
@@ -37,7 +37,7 @@ def check_recent(config: RecentConfig, log: EventLog) -> None:
 
 def known_events(log: EventLog, part: NDArray[np.int8], view: str) -> Events:
     """The events that a model in training may be validated with: all but those of the test part."""
-    rows, events = log.in_view(view)
+    rows, events = log.with_last_items(view)
     return events.take(part[rows] != TEST)
 
 
@@ -55,7 +55,7 @@ def recent_softmax(
     at = device or torch.device("cpu")
     items, row_of_item = trained_rows(trained)
     times_ms = torch.from_numpy(np.array(events.time_ms))
-    keys = context_keys(events.columns, config.within, events.time_ms)
+    keys = config.keys(events.columns, events.time_ms)
     sampler = RecentEvents(
         row_of_item[torch.from_numpy(np.array(events.item))].to(at),
         times_ms.to(at),

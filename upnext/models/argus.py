@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from upnext.base.batches import Candidates, ItemTable, Layout, Request, SequenceBatch, State
 from upnext.base.ids import FIRST
 from upnext.base.protocols import LINKS, Link
+from upnext.base.schema import LAST_ITEM
 from upnext.models.argus_config import SIZES, ARGUSConfig
 from upnext.models.item_lookup import candidate_vectors, vectors_by_hash
 from upnext.models.recent import STREAM, RecentPrior
@@ -169,10 +170,13 @@ class ARGUS(nn.Module):
         parts = self._parts(histories)
         lengths = histories.lengths
         rows = torch.arange(len(histories), device=lengths.device)
-        last_ms = histories.time_ms.new_zeros(len(histories))
+        last_ms = last_item = histories.time_ms.new_zeros(len(histories))
         if histories.item.shape[1]:
             last_ms = torch.where(lengths > 0, histories.time_ms[rows, (lengths - 1).clamp(min=0)], last_ms)
+            last_item = histories.item[rows, (lengths - 1).clamp(min=0)]  # 0 in a row without events
         known = {"length": lengths, "last_ms": last_ms}
+        if self.config.recent is not None and self.config.recent.follows:
+            known[LAST_ITEM] = last_item
         if self.config.form == "simplified":
             return State(known | self._simplified_state(parts, histories))
         caches = [KeyValueCache() for _ in self.layers]
@@ -219,13 +223,13 @@ class ARGUS(nn.Module):
             scores = queries @ vectors[items[0]].T
         else:
             scores = torch.einsum("bd,bcd->bc", queries, vectors[items])
-        if (prior := self.offsets(request)) is not None:
+        if (prior := self.offsets(state, request)) is not None:
             scores = scores + (prior[:, items[0]] if len(items) == 1 else prior.expand(len(items), -1).gather(1, items))
         return scores.masked_fill(~can[items], -torch.inf)
 
-    def offsets(self, request: Request) -> Float[Tensor, "_ W"] | None:
+    def offsets(self, state: State, request: Request) -> Float[Tensor, "_ W"] | None:
         """What is added to the dot products with every item, by dense id: the logarithm of its prior."""
-        return None if self.recent is None else self.recent.log_q(request)
+        return None if self.recent is None else self.recent.log_q(request, state.tensors.get(LAST_ITEM))
 
     def top_k(
         self, state: State, request: Request, k: int, allowed: Tensor | None = None

@@ -1,7 +1,8 @@
-"""What was chosen lately, as the prior of a model's next item: P(i | h, c, t) ∝ Q(i | t, c) · exp(s(h, c, i)).
+"""What was chosen lately, as the prior of a model's next item: P(i | h, c, t) ∝ Q(i | t, c, h) · exp(s(h, c, i)).
 
     R_0(i) = n(i) / N                              the events in the window before the request
     R_k(i) = (n_k(i) + κ R_k-1(i)) / (N_k + κ)     of them, those whose first k contexts are the request's
+                                                   and, last, those that followed the item that this user chose last
     Q(i)   = (1 - ε) R(i) + ε / V                  R the last of these; 1/V where the window holds no event
 
 A model trained with negatives drawn from Q learns s alone (`objectives/recent.py`), and adds log Q when it is asked.
@@ -9,22 +10,22 @@ A model trained with negatives drawn from Q learns s alone (`objectives/recent.p
 Shape letters: B requests, N events, V items with a training event, W items by dense id.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from upnext.base.batches import Events, Request
+from upnext.base.batches import Column, Events, Request
 from upnext.base.configuration import Config, Duration
-from upnext.base.schema import context_column
+from upnext.base.schema import LAST_ITEM, context_column
 
-__all__ = ["MOST_CODES", "STREAM", "RecentConfig", "RecentPrior", "context_keys"]
+__all__ = ["MOST_CODES", "STREAM", "RecentConfig", "RecentPrior"]
 
 MOST_CODES = 2**20
 """So many values may a context have that events are counted within."""
@@ -36,6 +37,9 @@ _KEPT = 32
 """Priors that are kept until the next event: one per value of the contexts that are asked about."""
 
 
+Keys = TypeVar("Keys", Tensor, NDArray[np.int64])
+
+
 class RecentConfig(Config):
     """A prior of what was chosen lately, by anybody."""
 
@@ -44,27 +48,35 @@ class RecentConfig(Config):
     within: Annotated[list[str], Field(max_length=3)] = []
     """Contexts whose values tell what is chosen: events of the request's own values count first, then those of its
     value of all but the last context, and so on."""
+    follows: bool = False
+    """Also count, closest of all, what followed the user's last item: events of those who came from it."""
     shrinkage: Annotated[float, Field(gt=0, le=1e9)] = 100.0
-    """With `within`: how many events of the same values weigh as much as all others together."""
+    """With `within` or `follows`: how many events of the same values weigh as much as all others together."""
     others: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """The share of the prior that all items have alike, so that what nobody chose lately can be recommended too."""
     strangers: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The share of items whose ids are hidden in each step of training, so that a model knows what to make of items
     without a training event: of them it reads the features, and the prior."""
 
+    def keys(self, columns: Mapping[str, Any], time_ms: Keys) -> list[Keys]:
+        """What events are counted within: for each k an integer per event or request, alike in shape to `time_ms`.
 
-Keys = TypeVar("Keys", Tensor, NDArray[np.int64])
+        For k = 1 … the values of the first k contexts, 0 for one that is unobserved; with `follows` the last item.
+        """
+        keys: list[Keys] = []
+        key = time_ms * 0  # int64, whatever the codes are
+        for name in self.within:
+            column = columns[context_column(name)]
+            key = key * MOST_CODES + column.values * column.observed
+            keys.append(key)
+        if self.follows:
+            keys.append(columns[LAST_ITEM].values)
+        return keys
 
-
-def context_keys(columns: Mapping[str, Any], names: Sequence[str], time_ms: Keys) -> list[Keys]:
-    """For k = 1 … the values of the first k contexts as one integer, alike in shape to `time_ms`; unobserved is 0."""
-    keys: list[Keys] = []
-    key = time_ms * 0  # int64, whatever the codes are
-    for name in names:
-        column = columns[context_column(name)]
-        key = key * MOST_CODES + column.values * column.observed
-        keys.append(key)
-    return keys
+    @property
+    def num_keys(self) -> int:
+        """How many `keys` there are."""
+        return len(self.within) + self.follows
 
 
 class RecentPrior:
@@ -80,7 +92,7 @@ class RecentPrior:
         self._num_alike, self._num_items = max(1, num_alike), num_items
         # In the order of their times, with room behind for more.
         self._items, self._times_ms = np.empty(0, np.int64), np.empty(0, np.int64)
-        self._keys = np.empty((0, len(config.within)), np.int64)
+        self._keys = np.empty((0, config.num_keys), np.int64)
         self._size = 0
         self._window = _Window(0, 0, np.zeros(num_items, np.int64))
         self._known: dict[tuple[int, ...], Tensor] = {}
@@ -100,8 +112,11 @@ class RecentPrior:
             self._known.clear()
 
     def observe(self, events: Events) -> None:
-        """Add events of the view; requests still see only what lies strictly before them."""
-        keys = context_keys(events.columns, self.config.within, events.time_ms)
+        """Add events of the view; requests still see only what lies strictly before them.
+
+        With `follows` the events have a column LAST_ITEM: what each one's user chose last before its request, or 0.
+        """
+        keys = self.config.keys(events.columns, events.time_ms)
         self._add(events.item, events.time_ms, np.array(keys, np.int64).reshape(len(keys), len(events)).T)
 
     def _add(self, items: NDArray[np.int64], times_ms: NDArray[np.int64], keys: NDArray[np.int64]) -> None:
@@ -124,12 +139,18 @@ class RecentPrior:
         if first < self._window.end:
             self._window = _Window(0, 0, np.zeros(self._num_items, np.int64))
 
-    def log_q(self, request: Request) -> Float[Tensor, "_ W"]:
-        """log Q of every dense id: a row per request, or one row where it is the same for all."""
+    def log_q(self, request: Request, last_item: Int[Tensor, " B"] | None = None) -> Float[Tensor, "_ W"]:
+        """log Q of every dense id: a row per request, or one row where it is the same for all.
+
+        Args:     last_item: with `follows`, what each user chose last, 0 for nothing.
+        """
         times = request.time_ms.cpu()
-        contexts = {name: column.to(times.device) for name, column in request.context.items()}
+        known = {name: column.to(times.device) for name, column in request.context.items()}
+        if self.config.follows:
+            assert last_item is not None
+            known[LAST_ITEM] = Column(last_item.cpu(), last_item.cpu() > 0)
         ends = np.searchsorted(self._times_ms[: self._size], times.numpy(), side="left")
-        asked = np.stack([ends, *(key.numpy() for key in context_keys(contexts, self.config.within, times))], axis=1)
+        asked = np.stack([ends, *(key.numpy() for key in self.config.keys(known, times))], axis=1)
         rows = [torch.empty(0)] * len(asked)
         for row in np.argsort(ends, kind="stable").tolist():  # in time order, so that counts change little
             moment = tuple(asked[row].tolist())

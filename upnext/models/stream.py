@@ -36,7 +36,7 @@ def follow(model: object, events: Events) -> None:
 def following(model: AnyModel, events: Events, num_items: int) -> AnyModel:
     """A model that has seen these events and no others; one that counts no stream is as it was.
 
-    Args:     events: of the view that it counts, in any order.
+    Args:     events: of the view that it counts, in any order, with a column LAST_ITEM for a prior that reads it.
     """
     if isinstance(model, RecentlyPopular):
         anew = RecentlyPopular(model.config, events.item, events.time_ms, np.zeros(num_items, np.int64))

@@ -11,7 +11,6 @@ from upnext.base.configuration import Config
 from upnext.base.schema import feedback_column
 from upnext.base.views import TARGET
 from upnext.models.argus import ARGUS
-from upnext.models.recent import context_keys
 from upnext.objectives.feedback import FeedbackLoss, FeedbackLosses
 from upnext.objectives.recent import RecentSoftmax
 from upnext.objectives.softmax import CatalogueSoftmax, trained_rows
@@ -82,7 +81,7 @@ class ARGUSObjective(nn.Module):
             assert self.model.config.recent is not None
             # Asked when its request began: what came later, its siblings too, is not yet known.
             began_ms = batch.time_ms.gather(1, batch.num_visible)[asked]
-            keys = context_keys(batch.columns, self.model.config.recent.within, batch.time_ms)
+            keys = self.model.config.recent.keys(batch.columns, batch.time_ms)
             loss = self.softmax(queries, targets, began_ms, [key[asked] for key in keys], self._vectors)
         else:
             loss = self.softmax(queries, targets, self._vectors)

@@ -68,7 +68,7 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
         model = load_any(artifact.folder, catalogue.items)
         if (stream := stream_of(model)) is not None:  # what is popular now counts the whole log, not its training part
             num_items = int(log_artifact.manifest["metrics"]["num_dense_items"])
-            model = following(model, log.in_view(stream.view)[1], num_items)
+            model = following(model, log.with_last_items(stream.view)[1], num_items)
         if name == config.ranker:
             _check_ranker(config, model)
             _write_aggregates(config, model, log, catalogue, draft)

@@ -33,7 +33,7 @@ __all__ = ["Shown", "model_scores", "names_of", "oracle_scores"]
 
 def _as_tested(model: Retriever, log: EventLog, num_items: int) -> Retriever:
     """What follows the stream follows the whole of it, and counts what lies before each request."""
-    return model if stream_of(model) is None else following(model, log.in_view(model.view)[1], num_items)
+    return model if stream_of(model) is None else following(model, log.with_last_items(model.view)[1], num_items)
 
 
 def model_scores(

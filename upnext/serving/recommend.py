@@ -8,15 +8,16 @@ Batch-first: one request is a batch of one. Shape letters: B queries, V catalogu
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from upnext.base.batches import Request
+from upnext.base.batches import Events, FlatColumn, Request
 from upnext.base.ids import FIRST, UNKNOWN, ExternalId
+from upnext.base.schema import LAST_ITEM
 from upnext.models.build import AnyModel
 from upnext.models.popularity import RecentlyPopular
 from upnext.models.stream import follow, stream_of
@@ -139,8 +140,20 @@ def follow_stream(release: Release, histories: Histories, posted: list[LiveEvent
     if posted and histories.counted is not None:
         histories.counted.observe(histories.as_events(posted), histories.assortment)
     for model in (release.retriever, release.popular):
-        if posted and model is not None:
-            follow(model, histories.as_events(posted))
+        if posted and (stream := stream_of(model)) is not None:
+            follow(model, _with_last_items(histories, posted, stream.view))
+
+
+def _with_last_items(histories: Histories, posted: list[LiveEvent], view: str) -> Events:
+    """Posted events with what each one's user chose last before it."""
+    events = histories.as_events(posted)
+    users = {user: number for number, user in enumerate(dict.fromkeys(event.user_id for event in posted))}
+    pasts = histories.read_many(list(users)).in_view(view)
+    of = np.array([users[event.user_id] for event in posted])
+    count = pasts.count_before(of, events.time_ms)
+    last = np.zeros(len(events), np.int64)
+    last[count > 0] = pasts.events.item[(pasts.offsets[of] + count - 1)[count > 0]]
+    return replace(events, columns={**events.columns, LAST_ITEM: FlatColumn(last, count > 0)})
 
 
 def _popular(

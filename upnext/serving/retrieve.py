@@ -16,6 +16,7 @@ from upnext.base.protocols import Index, VectorRetriever, lag_of, offsets_of
 from upnext.base.selection import Parts, best_of_parts
 from upnext.base.views import ALL
 from upnext.models.build import AnyModel, AnyRanker
+from upnext.models.stream import stream_of
 from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
 
@@ -146,16 +147,18 @@ def best_of_each(
         # A cast, because to look for a protocol's methods takes longer than to rank ten collections.
         retriever = cast("VectorRetriever", model)
         queries = retriever.query_vectors(state, request)
-        return index.search_parts(queries.numpy(), k, parts, (numbers, ids), _offsets(retriever, request, parts.end))
+        return index.search_parts(
+            queries.numpy(), k, parts, (numbers, ids), _offsets(retriever, state, request, parts.end)
+        )
     scores = model.score(state, request, torch.arange(parts.end)[None])
     scores[torch.from_numpy(numbers), torch.from_numpy(ids)] = -torch.inf
     best = best_of_parts(scores, k, parts)
     return [(items.numpy(), values.numpy()) for items, values in best]
 
 
-def _offsets(model: VectorRetriever, request: Request, num_items: int) -> NDArray[np.float32] | None:
+def _offsets(model: VectorRetriever, state: State, request: Request, num_items: int) -> NDArray[np.float32] | None:
     """What the model adds to its dot products with the first items, by dense id."""
-    offsets = offsets_of(model, request)
+    offsets = offsets_of(model, state, request)
     return None if offsets is None else offsets[:, :num_items].numpy()
 
 
@@ -172,19 +175,26 @@ def best_items(
     Args:     allowed: (B, V) or (1, V) bool by dense id; hidden: pairs of user number, rising, and dense id.
     Returns:  dense ids (B, k) and scores (B, k), falling, ties by the lower id; 0 and -inf where there are fewer.
     """
-    model = release.retriever
-    if release.index is not None:
+    model, (B, V) = release.retriever, (len(state), allowed.shape[1])
+    if release.index is not None and stream_of(model) is None:
         assert isinstance(model, VectorRetriever)
-        queries, offsets = model.query_vectors(state, request), _offsets(model, request, allowed.shape[1])
-        items, scores = release.index.search(queries.numpy(), k, allowed, hidden, offsets)
+        items, scores = release.index.search(model.query_vectors(state, request).numpy(), k, allowed, hidden)
         return np.where(items < 0, PADDING, items), scores
     numbers, ids = hidden or (np.empty(0, np.int64), np.empty(0, np.int64))
-    step = max(1, _SCORES // allowed.shape[1])
     parts = []
-    for begin in range(0, len(state), step):
-        rows = torch.arange(begin, min(begin + step, len(state)))
-        mask = np.repeat(allowed, len(rows), 0) if len(allowed) == 1 else allowed[begin : begin + step].copy()
-        first, last = np.searchsorted(numbers, (begin, begin + len(rows)))
-        mask[numbers[first:last] - begin, ids[first:last]] = False
-        parts.append(model.top_k(state.take(rows), request.take(rows), k, torch.from_numpy(mask)))
-    return torch.cat([part[0] for part in parts]).numpy(), torch.cat([part[1] for part in parts]).numpy()
+    for rows in torch.split(torch.arange(B), max(1, _SCORES // V)):
+        begin, end = int(rows[0]), int(rows[-1]) + 1
+        first, last = np.searchsorted(numbers, (begin, end))
+        own = numbers[first:last] - begin, ids[first:last]
+        may, some, asked = allowed if len(allowed) == 1 else allowed[begin:end], state.take(rows), request.take(rows)
+        if release.index is not None:
+            retriever = cast("VectorRetriever", model)
+            queries, offsets = retriever.query_vectors(some, asked).numpy(), _offsets(retriever, some, asked, V)
+            parts.append(release.index.search(queries, k, may, own, offsets))
+            continue
+        mask = np.broadcast_to(may, (len(rows), V)).copy()
+        mask[own] = False
+        best, scores_of = model.top_k(some, asked, k, torch.from_numpy(mask))
+        parts.append((best.numpy(), scores_of.numpy()))
+    items, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return np.where(items < 0, PADDING, items), scores

@@ -33,6 +33,9 @@ __all__ = ["Asked", "Scorer"]
 _TOKENS = 8192
 """So many are encoded together."""
 
+_ROWS = 256
+"""Of so many rows the offsets are computed together, where a model adds some to its dot products."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -125,6 +128,16 @@ class Scorer:
         of_all[strange] = numbers
         return _Items(torch.from_numpy(dense), of_all, torch.from_numpy(hashes), torch.from_numpy(strange), table)
 
+    @staticmethod
+    def _offsets(model: VectorRetriever, state: State, request: Request, items: Tensor) -> Tensor:
+        """What is added to the dot product of each row, (B,): computed for all items, so for some rows at a time."""
+        parts = []
+        for rows in torch.split(torch.arange(len(items)), _ROWS):
+            found = offsets_of(model, state.take(rows), request.take(rows))
+            assert found is not None  # a model with a stream has some
+            parts.append(found.expand(len(rows), -1).gather(1, items[rows, None])[:, 0])
+        return torch.cat([torch.empty(0), *parts])
+
     def _by(
         self,
         name: str,
@@ -144,8 +157,8 @@ class Scorer:
                 item[items.strange] = retriever.item_vectors(items.table)
                 can[items.strange] = retriever.can_score(items.table)
             score = (user * item).sum(1)
-            if (added := offsets_of(retriever, request)) is not None:
-                score += added.expand(len(score), -1).gather(1, torch.from_numpy(items.of_all)[:, None])[:, 0]
+            if stream_of(model) is not None:
+                score += self._offsets(retriever, state, request, torch.from_numpy(items.of_all))
             found[f"{name}.score"] = score.masked_fill(~can, -torch.inf)
             if self.with_vectors:
                 found |= {f"{name}.user_vector": user, f"{name}.item_vector": item}
