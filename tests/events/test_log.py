@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from tests.events.logs import BIG, EVENTS, NUM_ITEMS, NUM_USERS, SCHEMAS, Event, log_of, offsets_of, rows_of, schema
 from tests.reference import siblings
+from upnext.base.batches import FlatColumn
 from upnext.base.errors import BadArtifact, BadData
 from upnext.base.ids import item_hash
-from upnext.base.schema import Schema
+from upnext.base.schema import LAST_ITEM, Schema
 from upnext.events.log import EventLog, LogRows, sibling_groups, write_log
 
 property_test = settings(max_examples=100, deadline=None)
@@ -263,3 +264,34 @@ def test_a_segment_without_a_core_column_is_told(tmp_path: Path) -> None:
         writer.write_table(table)
     with pytest.raises(BadArtifact, match="item_hash"):
         EventLog.open(folder)
+
+
+def test_last_items_are_those_before_the_request() -> None:
+    generator = np.random.default_rng(0)
+    count = 60
+    rows = LogRows(
+        user=generator.integers(2, 6, count),
+        item=generator.integers(2, 9, count),
+        item_hash=np.zeros(count, np.int64),
+        time_ms=generator.integers(0, 20, count),
+        order=np.arange(count),
+        request=np.where(generator.random(count) < 0.4, generator.integers(0, 12, count), -1),
+        position=np.full(count, -1),
+        columns={"feedback.played": FlatColumn(generator.random(count).astype(np.float32), np.ones(count, bool))},
+    ).sorted()
+    schema = Schema(
+        has_times=True,
+        has_requests=True,
+        request_safe=True,
+        feedback={"played": "fraction"},
+        views={"watched": "played >= 0.5"},
+    )
+    log = EventLog(schema, rows, np.searchsorted(rows.user, np.arange(7)))
+    for view in ("all", "watched"):
+        chosen, events = log.with_last_items(view)
+        column = events.columns[LAST_ITEM]
+        for place, row in enumerate(chosen):
+            earlier = [r for r in chosen if rows.user[r] == rows.user[row] and r < log.request_start[row]]
+            assert column.observed[place] == bool(earlier)
+            assert column.values[place] == (rows.item[earlier[-1]] if earlier else 0)
+        assert 0 < column.observed.sum() < len(chosen)

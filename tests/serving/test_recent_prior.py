@@ -10,8 +10,9 @@ import pytest
 
 from tests.serving.projects import Published, publish_project
 from upnext.base.errors import BadConfig
+from upnext.commands.opened import open_release
 from upnext.commands.project import load_project
-from upnext.pipeline import evaluate, pretrain
+from upnext.pipeline import evaluate, pretrain, publish
 from upnext.serving.changes import Change
 from upnext.serving.everyone import recommend_everyone
 from upnext.serving.generate import Rollout, generate
@@ -58,7 +59,7 @@ contexts = []
 width = 8
 layers = 1
 max_length = 8
-recent = { window = "1h" }
+recent = { window = "1h", follows = true, shrinkage = 5.0, strangers = 0.5 }
 
 [pretrain.blind.training]
 epochs = 1
@@ -174,6 +175,37 @@ def test_posted_events_move_the_prior_and_new_items_can_be_found(news: Published
         assert first(END_MS + 120_000) == ["story 0 south", "breaking"]
     finally:
         service.close()
+
+
+def test_what_others_read_next_comes_first_after_the_same_story(news: Published, tmp_path: Path) -> None:
+    work = news.lend(tmp_path / "work")
+    project = load_project(news.file, [f"workspace={work}", "publish.retriever=blind"])
+    assert project.publish is not None
+    service = Service(publish.run(project.publish, project.opened()).folder, work / "live")
+
+    async def post(who: str, item: str, time_ms: int) -> None:
+        await service.accept([LiveEvent(who, item, time_ms, f"{who} {time_ms}", context={"place": "north"})])
+
+    def first(who: str) -> object:
+        (page,) = service._recommend([Query(who, END_MS + 600_000, 1)])
+        return service.histories.assortment.describe(page.rows[0].items[0])["item_id"]
+
+    async def read() -> None:
+        for number in range(20):
+            await post(f"reader {number}", "story 5 south", END_MS + number * 1000)
+            await post(f"reader {number}", "story 6 north", END_MS + number * 1000 + 500)
+        await post("asker", "story 5 south", END_MS + 30_000)
+        await post("other", "story 9 south", END_MS + 30_000)
+
+    try:
+        asyncio.run(read())
+        assert first("asker") == "story 6 north"
+        assert "story 6 north" not in (first("other"), first("nobody"))
+    finally:
+        service.close()
+    with open_release(work) as (release, histories):  # all at once, as a server that starts again reads them
+        (page,) = recommend(release, histories, [Query("asker", END_MS + 600_000, 1)])
+        assert histories.assortment.describe(page.rows[0].items[0])["item_id"] == "story 6 north"
 
 
 def test_a_future_is_rolled_out_with_the_prior(histories: Histories) -> None:
