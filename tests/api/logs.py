@@ -57,6 +57,7 @@ view = "watched"
 width = 8
 layers = 1
 max_length = 10
+target_attention = true
 embeddings = {{ kind = "hashed", rows = 64 }}
 [pretrain.argus.tasks.feedback]
 played = {{ loss = "squared" }}

@@ -53,6 +53,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 SASREC: dict[str, Any] = {"view": "watched", "width": 8, "layers": 1, "max_length": 10}
 ARGUS: dict[str, Any] = SASREC | {
+    "target_attention": True,
     "embeddings": {"kind": "hashed", "rows": 64},
     "tasks": {"feedback": {"played": {"loss": "squared"}}},
 }

@@ -31,9 +31,9 @@ def project(tmp_path):
     return tmp_path / "project.toml"
 
 
-@pytest.mark.parametrize("form", ["simplified", "full"])
-def test_from_a_csv_to_recommendations(project, form):
-    succeed("run", project, "--until", "publish", "--set", f'pretrain.argus.model.form="{form}"')
+@pytest.mark.parametrize("setting", ["target_attention=true", 'form="full"'])
+def test_from_a_csv_to_recommendations(project, setting):
+    succeed("run", project, "--until", "publish", "--set", f"pretrain.argus.model.{setting}")
     workspace = Workspace(project.parent / "work")
     rows = json.loads((workspace.current("report", "report").folder / "feedback.json").read_text())
     assert {row["model"] for row in rows} == {"argus", "mean", "item rates"}

@@ -182,8 +182,8 @@ class SASRec(Estimator):
 class ARGUS(Estimator):
     """A transformer over all that a user did, with context and feedback: what comes next, and what will come of it.
 
-    Args:     view, contexts, form, size, width, layers, heads, max_length, dropout, embeddings: the keys of
-              `[pretrain.NAME.model]`; a `size` sets width, layers and heads.
+    Args:     view, contexts, form, target_attention, size, width, layers, heads, max_length, dropout, embeddings: the
+              keys of `[pretrain.NAME.model]`; a `size` sets width, layers and heads.
               recent: what was chosen lately as a prior, such as `{"window": "1h"}`; unset, there is none.
               tasks: the keys of `[pretrain.NAME.tasks]`, such as `{"feedback": {"like": {"weight": 2.0}}}`.
               training, loss, validation_cases: as for `SASRec`.
@@ -199,6 +199,7 @@ class ARGUS(Estimator):
         view: str = ALL,
         contexts: Sequence[str] | None = None,
         form: Literal["simplified", "full"] = "simplified",
+        target_attention: bool = False,
         size: Literal["mini", "small", "medium", "large"] | None = None,
         width: int | None = None,
         layers: int | None = None,
@@ -216,6 +217,7 @@ class ARGUS(Estimator):
         given = {"size": size, "width": width, "layers": layers, "heads": heads, "embeddings": embeddings}
         given["recent"] = None if recent is None else dict(recent)
         keys: dict[str, Any] = {"view": view, "form": form, "max_length": max_length, "dropout": dropout}
+        keys["target_attention"] = target_attention
         keys |= {name: value for name, value in given.items() if value is not None}
         keys |= {} if contexts is None else {"contexts": list(contexts)}
         model = parse_config(ARGUSConfig, keys, "ARGUS")
