@@ -52,7 +52,8 @@ class Service:
         self.release = Release.load(release_folder)
         self._live = LmdbStore(live_folder)
         self.histories = Histories(self.release, self._live)
-        self._unseen: deque[LiveEvent] = deque(self.histories.posted())
+        follow_stream(self.release, self.histories, self.histories.posted())  # here, so that no visitor waits for it
+        self._unseen: deque[LiveEvent] = deque()
         self.intake = Intake(self._live, self._unseen.extend)
         self._changes = Changes(self._live, self.release.catalogue, "server", self._on_change)
         self._changing: BatchingThread[Sequence[Change], None] = BatchingThread("changes", self._change)
