@@ -16,12 +16,14 @@ def test_what_it_shows(page: Page, serve: Serve, tiny: Published, complaints: li
     open_page(page, server)
     user = page.get_by_test_id("user-switch").input_value()
     row = ask(server, "v1/recommendations", user_id=user)["rows"][0]
-    card = cards(page, "for-you").nth(2)
+    place = next(number for number, item in enumerate(row["items"]) if "because" in item)
+    card = cards(page, "for-you").nth(place)
     dialog = open_card(page, card)
-    item = row["items"][2]
+    item = row["items"][place]
     expect(dialog.get_by_test_id("dialog-title")).to_have_text(item["title"])
     expect(dialog).to_contain_text(" · ".join([*item["genres"], item["collection"]]))
-    expect(dialog.get_by_test_id("why")).to_contain_text(f"Number 3 in “For you”, score {item['score']:.4g}")
+    expect(dialog.get_by_test_id("why")).to_contain_text(f"Number {place + 1} in “For you”, score {item['score']:.4g}")
+    expect(dialog.get_by_test_id("why")).to_contain_text(f"Like “{item['because']['title']}”, which you chose.")
     expect(dialog.get_by_test_id("why")).to_contain_text(row["reason"])
     # What is like it, and on from there.
     near = ask(server, f"v1/items/{item['item_id']}/similar", k=12)["similar"]

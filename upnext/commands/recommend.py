@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ from upnext.serving.assortment import Assortment
 from upnext.serving.everyone import Block, recommend_everyone
 from upnext.serving.histories import Histories
 from upnext.serving.intake import check_context, check_user
-from upnext.serving.recommend import Page, Query, recommend
+from upnext.serving.recommend import Page, Query, Row, recommend
 from upnext.serving.release import Release
 
 __all__ = ["Setting", "print_items", "recommend_all", "recommend_users", "write_all"]
@@ -144,8 +145,8 @@ def _print(assortment: Assortment, page: Page, as_json: bool, console: Console) 
                 "name": row.name,
                 "reason": row.reason,
                 "items": [
-                    assortment.describe(item) | {"score": score}
-                    for item, score in zip(row.items, row.scores, strict=True)
+                    assortment.describe(item) | {"score": score} | _because(assortment, row, place)
+                    for place, (item, score) in enumerate(zip(row.items, row.scores, strict=True))
                 ],
             }
             for row in page.rows
@@ -154,6 +155,12 @@ def _print(assortment: Assortment, page: Page, as_json: bool, console: Console) 
         return
     for row in page.rows:
         print_items(assortment, row.items, row.scores, f"{page.user_id}: {row.title} — {row.reason}", console)
+
+
+def _because(assortment: Assortment, row: Row, place: int) -> dict[str, Any]:
+    """What the user chose lately that an item is like, if anything."""
+    chosen = row.because[place] if row.because else PADDING
+    return {"because": assortment.describe(chosen)} if chosen != PADDING else {}
 
 
 def print_items(

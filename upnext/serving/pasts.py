@@ -61,6 +61,11 @@ class Pasts:
         """Keep events of the items that a model of so many knows."""
         return self.where(self.events.item < num_items)
 
+    def lately(self, user: int, count: int) -> NDArray[np.int64]:
+        """The items of a user's last events, at most so many, in the order of time."""
+        end = int(self.offsets[user + 1])
+        return self.events.item[max(int(self.offsets[user]), end - count) : end]
+
     def of(self, users: NDArray[np.int64]) -> "Pasts":
         """Keep some users, by number, rising."""
         if len(users) == len(self):

@@ -25,6 +25,7 @@ from upnext.serving.assortment import Assortment
 from upnext.serving.columns import columns_of
 from upnext.serving.diversity import diversified
 from upnext.serving.histories import Histories, LiveEvent
+from upnext.serving.likeness import LATELY, like_chosen
 from upnext.serving.pasts import Pasts
 from upnext.serving.rank import Best, by_utility, num_candidates
 from upnext.serving.release import Release
@@ -57,6 +58,8 @@ class Row:
     reason: str
     items: list[int]
     scores: list[float]
+    because: Sequence[int] = ()
+    """For each item the one most like it that the user chose lately, 0 for none; empty where nobody asked."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,16 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
         if share := release.settings.diversity:
             best = diversified(assortment, best, counts, share, 3 * max(query.k for query in queries))
         popular = _popular(release, assortment, known, request, wanted, hidden)
-    chosen = pasts.in_view(release.view).lengths
-    num_read = chosen if until is times else pasts.before(until).in_view(release.view).lengths
+    chosen = pasts.in_view(release.view)
+    num_read = chosen.lengths if until is times else pasts.before(until).in_view(release.view).lengths
     unseen = _unseen(assortment, hidden, len(queries), wanted)
     return [
-        _page(release, query, _Found(n, bool(chosen[n]), int(num_read[n]), names, best, popular, unseen[n]))
+        _page(
+            release,
+            assortment,
+            query,
+            _Found(n, chosen.lately(n, LATELY), int(num_read[n]), names, best, popular, unseen[n]),
+        )
         for n, query in enumerate(queries)
     ]
 
@@ -195,11 +203,11 @@ def _unseen(
 
 @dataclass(frozen=True)
 class _Found:
-    """What was found for the query of a number: whether the user chose anything, how much of that was read, the
+    """What was found for the query of a number: what the user chose lately, how much of all that was read, the
     retriever's rows with their names, what is popular, what is new."""
 
     number: int
-    is_known: bool
+    chosen: NDArray[np.int64]
     num_read: int
     names: list[str]
     best: list[Best]
@@ -207,7 +215,7 @@ class _Found:
     unseen: list[tuple[int, int]]
 
 
-def _page(release: Release, query: Query, found: _Found) -> Page:
+def _page(release: Release, assortment: Assortment, query: Query, found: _Found) -> Page:
     retriever, ranker, count = release.settings.retriever, release.settings.ranker, found.num_read
     chosen = f"{'Chosen' if ranker else 'Ranked'} by {retriever} from {count} event{'' if count == 1 else 's'}"
     reason = chosen if count else f"Nothing known yet: what {retriever} expects of a new visitor"
@@ -229,7 +237,15 @@ def _page(release: Release, query: Query, found: _Found) -> Page:
     rows.append(_row(NEW, "New", why, ((item, float(added)) for item, added in found.unseen), query.k, shown))
     collections = zip(found.names[1:], found.best[1:], strict=True)
     rows += [row(name, name, "Ranked for you", best) for name, best in collections]
-    return Page(query.user_id, found.is_known, [one for one in rows if one.items])
+    rows = _with_likeness(assortment, [one for one in rows if one.items], found.chosen)
+    return Page(query.user_id, len(found.chosen) > 0, rows)
+
+
+def _with_likeness(assortment: Assortment, rows: list[Row], chosen: NDArray[np.int64]) -> list[Row]:
+    """Say of the retriever's items what they are like; of all rows at once, which is faster."""
+    others = (POPULAR, NEW)
+    because = iter(like_chosen(assortment, [i for row in rows if row.name not in others for i in row.items], chosen))
+    return [row if row.name in others else replace(row, because=list(islice(because, len(row.items)))) for row in rows]
 
 
 def _row(name: str, title: str, reason: str, best: Iterable[tuple[int, float]], k: int, shown: set[int]) -> Row:

@@ -26,7 +26,8 @@ function why({ row, item, near }) {
   if (row?.isOwn) return "You began it and did not finish.";
   if (!row) return "You searched for it.";
   const score = Number.isFinite(item.score) ? `, score ${item.score.toPrecision(4)}` : "";
-  return `Number ${item.position + 1} in “${row.title}”${score}. ${row.reason ?? ""}`;
+  const like = item.because ? `Like “${titleOf(item.because)}”, which you chose. ` : "";
+  return `${like}Number ${item.position + 1} in “${row.title}”${score}. ${row.reason ?? ""}`;
 }
 
 function playerControls() {

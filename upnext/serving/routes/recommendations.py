@@ -62,8 +62,9 @@ async def recommendations(
 def _items(assortment: Assortment, row: Row) -> msgspec.Raw:
     """What is said of each item, then its score and its position, put together as bytes: a page has hundreds."""
     encode, described = msgspec.json.encode, assortment.describe_in_json
+    because = [b',"because":%b}' % described(one) if one else b"" for one in row.because or [0] * len(row.items)]
     items = (
-        b'%b,"score":%b,"position":%d}' % (described(item), encode(score), position)
-        for position, (item, score) in enumerate(zip(row.items, row.scores, strict=True))
+        b'%b,"score":%b,"position":%d%b}' % (described(item), encode(score), position, why)
+        for position, (item, score, why) in enumerate(zip(row.items, row.scores, because, strict=True))
     )
     return msgspec.Raw(b"[%b]" % b",".join(items))
