@@ -111,7 +111,9 @@ def results_page(rows: list[Row]) -> str:
         lines += [*group.facts(), ""]
         if group.protocol == _last_protocol(rows, dataset):
             lines += foreseen_tables([row for row in rows if row["dataset"] == dataset and _is_foreseen(row)])
-    others = [row for row in rows if row["k"] is None and not _is_foreseen(row)]
+    watched = [row for row in rows if row["benchmark"] == _WATCH_TIME]
+    lines += watch_time_section(watched) if watched else []
+    others = [row for row in rows if row["k"] is None and not _is_foreseen(row) and row not in watched]
     if others:
         lines += ["## Other measurements", "", "In brackets: the lowest and the highest of several runs.", ""]
         cells = [(r["benchmark"], r["dataset"], r["model"], r["variant"], r["metric"], _figure(r)) for r in others]
@@ -143,6 +145,50 @@ _SMALLER_IS_BETTER = ("normalised_entropy", "mae", "nip_loss")
 
 def _is_foreseen(row: Row) -> bool:
     return str(row["benchmark"]).startswith("argus ") and row["k"] is None
+
+
+_WATCH_TIME = "watch time"
+_WATCH_COLUMNS = {
+    "mae": ("absolute error, s", 1),
+    "rmse": ("root mean squared error, s", 1),
+    "calibration": ("predicted / observed", 3),
+    "calibration_error": ("calibration error, s", 1),
+    "pair_accuracy": ("Pair accuracy", 4),
+    "utility_ndcg": ("NDCG", 4),
+}
+"""What is said of watch time, and with how many digits."""
+
+
+def watch_time_section(rows: list[Row]) -> list[str]:
+    """Watch time, foreseen in several ways: a line per way, a column per figure."""
+    of = {(row["model"], row["metric"]): row for row in rows}
+
+    def cell(name: str, metric: str) -> str:
+        row, digits = of[name, metric], _WATCH_COLUMNS[metric][1]
+        has_interval = row["low"] is not None and row["low"] != row["high"]
+        shown = f"{row['value']:.{digits}f}"
+        shown += f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]" if has_interval else ""
+        return shown + (f" ±{row['seeds_reach']:.{digits}f}" if row.get("seeds_reach") else "")
+
+    names = dict.fromkeys(name for name, _ in of)
+    cells = [(name, *(cell(name, metric) for metric in _WATCH_COLUMNS)) for name in names]
+    first = rows[0]
+    return [
+        "## Watch time",
+        "",
+        "One network, three losses for the watch time of what was shown: weighted logistic regression as published",
+        "(*approximate*, odds of E[T] / (1 − P)), in its exact form (odds of E[T]), and Poisson regression. The order",
+        "is that of each list, by watch time. In brackets the interval over users (of the first seed), after ± what",
+        "seeds change.",
+        "",
+        *table(["Model", *(said for said, _ in _WATCH_COLUMNS.values())], cells),
+        "",
+        f"Of the {first['dataset']} service, {first['variant']}; {first['protocol']}.",
+        "",
+        f"* `{_wrapped(first['command'])}`",
+        f"  (commit {first['commit'] or 'unknown'}, {first['machine']}, {first['seeds']} seeds)",
+        "",
+    ]
 
 
 def _last_protocol(rows: list[Row], dataset: str) -> str:

@@ -16,9 +16,9 @@ LOSSES = {
     "bce": lambda z, y: -y * math.log(1 / (1 + math.exp(-z))) - (1 - y) * math.log(1 - 1 / (1 + math.exp(-z))),
     "squared": lambda z, y: (1 / (1 + math.exp(-z)) - y) ** 2,
     "poisson": lambda z, y: (math.exp(z) - y * z) / 3,
-    "weighted": lambda z, y: (y * math.log(1 + math.exp(-z)) + math.log(1 + math.exp(z))) / (1 + 3),
+    "weighted": lambda z, y: (y * math.log(1 + math.exp(-z)) + math.log(1 + math.exp(z))) * 4 / 3,
     "weighted_approximate": lambda z, y: (
-        (y * math.log(1 + math.exp(-z)) if y > 0 else math.log(1 + math.exp(z))) / (1 + 3)
+        (y * math.log(1 + math.exp(-z)) if y > 0 else math.log(1 + math.exp(z))) * 4 / 3
     ),
 }
 OURS = {
@@ -77,6 +77,18 @@ def test_the_odds_of_a_planted_table(kind, odds):
         (bend,) = torch.autograd.grad(slope.sum(), leaf)
         z = (z - (slope / bend).detach().clamp(-2, 2)).clamp(min=-30)
     np.testing.assert_allclose(z.exp(), odds, atol=1e-10)
+
+
+@pytest.mark.parametrize("mean", [0.01, 1.0, 3600.0])
+@pytest.mark.parametrize("kind", [weighted_logistic_loss, poisson_deviance])
+def test_losses_of_amounts_bend_alike_in_every_unit(kind, mean):
+    """At e^z = mean(y) the mean second derivative is 1, in hours as in seconds."""
+    y = torch.tensor([0.0, 0, 0, 3, 1, 2], dtype=torch.float64) * mean
+    z = torch.tensor(math.log(mean), dtype=torch.float64, requires_grad=True)
+    loss = kind(z.expand(6), y, torch.tensor(mean, dtype=torch.float64)).mean()
+    (slope,) = torch.autograd.grad(loss, z, create_graph=True)
+    (bend,) = torch.autograd.grad(slope, z)
+    assert bend.item() == pytest.approx(1)
 
 
 def test_the_published_form_can_order_two_titles_wrongly():

@@ -191,7 +191,8 @@ def feedback_figures(
     """Figures per feedback with 95 % intervals over users; only events where it was observed count.
 
     Binary: log-loss, normalised entropy, AUC, per-user AUC. Fractions: log-loss, normalised entropy, absolute error.
-    Amounts: absolute error, and the mean predicted over the mean observed (`calibration`). All: calibration error.
+    Amounts: absolute error, root mean squared error, and the mean predicted over the mean observed (`calibration`).
+    All: calibration error.
 
     Args:     base_rates: each feedback's mean over the training part.
     """
@@ -208,6 +209,7 @@ def feedback_figures(
         if kind == "amount":
             found = [
                 _Figure("mae", bootstrap_over_users(np.abs(expected - target), user, num_samples=num_samples)),
+                _root(bootstrap_over_users((expected - target) ** 2, user, num_samples=num_samples)),
                 _point("calibration", float(expected.mean() / target.mean()) if target.mean() else float("nan")),
             ]
         else:
@@ -260,6 +262,11 @@ def _probability_figures(
             _Figure("mae", bootstrap_over_users(np.abs(expected - target), users, num_samples=num_samples)),
         ]
     return [*figures, *_auc_figures(expected, target >= 0.5, users, num_samples)]
+
+
+def _root(squared: Interval) -> _Figure:
+    """The root of a mean squared error."""
+    return _Figure("rmse", Interval(squared.value**0.5, squared.low**0.5, squared.high**0.5))
 
 
 def _point(metric: str, value: float) -> _Figure:

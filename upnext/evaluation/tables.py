@@ -47,6 +47,7 @@ _FEEDBACK = {
     "auc": "AUC",
     "user_auc": "AUC within users",
     "mae": "Absolute error",
+    "rmse": "Root mean squared error",
     "calibration": "Predicted / observed",
     "calibration_error": "Calibration error",
     "pair_accuracy": "Pair accuracy",

@@ -44,13 +44,15 @@ def weighted_logistic_loss(
 ) -> Float[Tensor, " N"]:
     """Logistic regression whose odds e^z learn E[y]: each example is a negative of weight 1 and a positive of weight y.
 
-    y softplus(-z) + softplus(z), divided by 1 + m; its gradient in z is (σ(z) (1 + y) - y) / (1 + m). Of n examples
-    that share z the gradients add up to σ(z) (n + Σy) - Σy, zero where σ(z) = Σy / (n + Σy), so e^z = Σy / n.
+    y softplus(-z) + softplus(z), divided by m / (1 + m); its gradient in z is σ(z) (1 + y) - y, divided alike. Of n
+    examples that share z the gradients add up to σ(z) (n + Σy) - Σy, zero where σ(z) = Σy / (n + Σy), so e^z = Σy / n.
+
+    The divisor makes the second derivative 1 where e^z = E[y] = m, in every unit: σ (1 - σ) (1 + m) = m / (1 + m).
 
     Source:   S5 of Covington et al. 2016, with one more negative of weight 1 for each positive: the odds are then E[T]
               and not E[T] / (1 - P), as those of `approximate_weighted_logistic_loss`.
     """
-    return (targets * F.softplus(-logits) + F.softplus(logits)) / (1 + scale)
+    return (targets * F.softplus(-logits) + F.softplus(logits)) * (1 + scale) / scale
 
 
 def approximate_weighted_logistic_loss(
@@ -58,8 +60,8 @@ def approximate_weighted_logistic_loss(
 ) -> Float[Tensor, " N"]:
     """The published weighted logistic regression: a positive (y > 0) weighs y, a negative (y = 0) weighs 1.
 
-    y softplus(-z) + [y = 0] softplus(z), divided by 1 + m; its gradient in z is σ(z) (y + [y = 0]) - y, divided alike.
-    Of n examples that share z, k of them positive, the gradients add up to σ(z) (n - k + Σy) - Σy, zero where
+    y softplus(-z) + [y = 0] softplus(z), divided by m / (1 + m); its gradient in z is σ(z) (y + [y = 0]) - y, divided
+    alike. Of n examples that share z, k of them positive, the gradients add up to σ(z) (n - k + Σy) - Σy, zero where
     σ(z) = Σy / (n - k + Σy), so
 
         e^z = Σy / (n - k) = (Σy / n) / (1 - k / n) = E[y] / (1 - P),
@@ -71,4 +73,4 @@ def approximate_weighted_logistic_loss(
     Source:   Covington et al. 2016, section 4.2.
     """
     is_negative = (targets == 0).to(logits.dtype)
-    return (targets * F.softplus(-logits) + is_negative * F.softplus(logits)) / (1 + scale)
+    return (targets * F.softplus(-logits) + is_negative * F.softplus(logits)) * (1 + scale) / scale
