@@ -13,37 +13,65 @@ from torch import Tensor
 __all__ = ["BLOCK", "Parts", "best_of_parts", "best_of_rows"]
 
 BLOCK = 64
-"""Columns that are looked at together; the fast way wants a width that is a multiple of it."""
+"""Columns that are looked at together; the fast ways want a width that is a multiple of it."""
+
+_DEPTHS = (64, 32, 16, 8)
+"""How many columns may be looked at together where no scores are equal."""
 
 
 def best_of_rows(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Choose the k largest of each row, equal ones by the lower column.
 
-    Where rows are wide, the maxima of blocks of neighbouring columns are ranked first, by the same rule, and only the
-    best k blocks are looked into. Nothing is lost: if a column lies outside them, each of the k blocks holds a column
-    that comes before it, because its score is larger, or equal and further left.
-
     Args:     scores: (B, V) float32 without NaN; not changed.
     Returns:  columns (B, k) int64 and their scores (B, k), falling; where V < k, column -1 and score -inf. A column
               with score -inf is given as -1 as well.
     """
-    width = scores.shape[1]
-    kept = min(k, width)
-    blocks = width // BLOCK
-    if kept == 0 or blocks <= 2 * kept or width % BLOCK:
-        columns = _best(scores, kept)
-    else:
-        split = scores.reshape(-1, blocks, BLOCK)
-        chosen = _best(split.amax(2), kept).sort(1).values  # from left to right, so that ties stay in order
-        inside = split.gather(1, chosen[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
-        place = _best(inside, kept)
-        columns = chosen.gather(1, place // BLOCK) * BLOCK + place % BLOCK
+    kept = min(k, scores.shape[1])
+    columns = _best_if_distinct(scores, kept) if kept else None
+    if columns is None:
+        columns = _best_blocks_first(scores, kept)
     values = scores.gather(1, columns)
     columns = columns.masked_fill(values == -torch.inf, -1)
     if missing := k - kept:
         columns = torch.cat([columns, columns.new_full((len(scores), missing), -1)], 1)
         values = torch.cat([values, values.new_full((len(scores), missing), -torch.inf)], 1)
     return columns, values
+
+
+def _best_if_distinct(scores: Tensor, kept: int) -> Tensor | None:
+    """The columns of the k largest, if no two of the k + 1 largest are equal; None where the rule for ties is needed.
+
+    Where rows are wide, every m-th column belongs together: the largest of such a set is found by vector instructions.
+    The k + 1 sets with the largest maxima hold the k + 1 largest scores.
+    """
+    B, V = scores.shape
+    wanted = min(kept + 1, V)
+    depth = next((depth for depth in _DEPTHS if V % depth == 0 and V // depth > 2 * wanted), 1)
+    split = scores.reshape(B, depth, V // depth)
+    chosen = split.amax(1).topk(wanted, dim=1).indices
+    values, place = split.gather(2, chosen[:, None].expand(-1, depth, -1)).flatten(1).topk(wanted, dim=1)
+    if bool(((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)).any()):
+        return None
+    columns = chosen.gather(1, place % wanted) + place // wanted * (V // depth)
+    return columns[:, :kept]
+
+
+def _best_blocks_first(scores: Tensor, kept: int) -> Tensor:
+    """The columns of the k largest, ties by the lower one.
+
+    Where rows are wide, the maxima of blocks of neighbouring columns are ranked first, by the same rule, and only the
+    best k blocks are looked into. Nothing is lost: if a column lies outside them, each of the k blocks holds a column
+    that comes before it, because its score is larger, or equal and further left.
+    """
+    width = scores.shape[1]
+    blocks = width // BLOCK
+    if kept == 0 or blocks <= 2 * kept or width % BLOCK:
+        return _best(scores, kept)
+    split = scores.reshape(-1, blocks, BLOCK)
+    chosen = _best(split.amax(2), kept).sort(1).values  # from left to right, so that ties stay in order
+    inside = split.gather(1, chosen[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
+    place = _best(inside, kept)
+    return chosen.gather(1, place // BLOCK) * BLOCK + place % BLOCK
 
 
 class Parts:
