@@ -91,12 +91,16 @@ class Assortment:
             COLLECTION: shown.get(COLLECTION),
         }
 
-    def describe_in_json(self, dense: int) -> bytes:
-        """What `describe` says as JSON, without the closing brace, so that more can follow; kept: pages ask often."""
-        described = self._in_json.get(dense)
-        if described is None:
-            described = self._in_json[dense] = msgspec.json.encode(self.describe(dense))[:-1]
-        return described
+    def describe_in_json(self, items: list[int]) -> list[bytes]:
+        """What `describe` says of items, as JSON without the closing brace, so that more can follow.
+
+        It is kept: a page shows hundreds of items, and most of them again and again.
+        """
+        kept = self._in_json
+        for dense in items:
+            if dense not in kept:
+                kept[dense] = msgspec.json.encode(self.describe(dense))[:-1]
+        return [kept[dense] for dense in items]
 
     def columns(self, dense: int) -> dict[str, Any]:
         """Every column of an item: those of the catalogue, and what was set since."""

@@ -59,7 +59,7 @@ class Row:
     items: list[int]
     scores: list[float]
     because: Sequence[int] = ()
-    """For each item the one most like it that the user chose lately, 0 for none; empty where nobody asked."""
+    """For each item the one most like it that the user chose lately, 0 for none; only the user's own row says it."""
 
 
 @dataclass(frozen=True)
@@ -237,15 +237,9 @@ def _page(release: Release, assortment: Assortment, query: Query, found: _Found)
     rows.append(_row(NEW, "New", why, ((item, float(added)) for item, added in found.unseen), query.k, shown))
     collections = zip(found.names[1:], found.best[1:], strict=True)
     rows += [row(name, name, "Ranked for you", best) for name, best in collections]
-    rows = _with_likeness(assortment, [one for one in rows if one.items], found.chosen)
-    return Page(query.user_id, len(found.chosen) > 0, rows)
-
-
-def _with_likeness(assortment: Assortment, rows: list[Row], chosen: NDArray[np.int64]) -> list[Row]:
-    """Say of the retriever's items what they are like; of all rows at once, which is faster."""
-    others = (POPULAR, NEW)
-    because = iter(like_chosen(assortment, [i for row in rows if row.name not in others for i in row.items], chosen))
-    return [row if row.name in others else replace(row, because=list(islice(because, len(row.items)))) for row in rows]
+    # Of the user's own row only: to say it of every row would take as long as to choose them.
+    rows[0] = replace(rows[0], because=like_chosen(assortment, rows[0].items, found.chosen))
+    return Page(query.user_id, len(found.chosen) > 0, [one for one in rows if one.items])
 
 
 def _row(name: str, title: str, reason: str, best: Iterable[tuple[int, float]], k: int, shown: set[int]) -> Row:

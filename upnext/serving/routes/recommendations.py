@@ -61,10 +61,10 @@ async def recommendations(
 
 def _items(assortment: Assortment, row: Row) -> msgspec.Raw:
     """What is said of each item, then its score and its position, put together as bytes: a page has hundreds."""
-    encode, described = msgspec.json.encode, assortment.describe_in_json
-    because = [b',"because":%b}' % described(one) if one else b"" for one in row.because or [0] * len(row.items)]
-    items = (
-        b'%b,"score":%b,"position":%d%b}' % (described(item), encode(score), position, why)
-        for position, (item, score, why) in enumerate(zip(row.items, row.scores, because, strict=True))
-    )
-    return msgspec.Raw(b"[%b]" % b",".join(items))
+    scores = msgspec.json.encode(row.scores)[1:-1].split(b",")
+    endings = [b"}"] * len(row.items)
+    if row.because:
+        kin = assortment.describe_in_json([item for item in row.because if item])
+        endings = [b',"because":%b}}' % kin.pop(0) if item else b"}" for item in row.because]
+    parts = zip(assortment.describe_in_json(row.items), scores, range(len(row.items)), endings, strict=True)
+    return msgspec.Raw(b"[%b]" % b",".join([b'%b,"score":%b,"position":%d%b' % part for part in parts]))
