@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from tests.end_to_end.test_resume import kill_at, train_alone
 from tests.end_to_end.test_tiny_project import PROJECT, succeed, upnext, write_log
@@ -92,6 +93,66 @@ def test_a_training_that_was_killed_gives_the_bytes_of_one_that_was_not(project)
     reached = kill_at(project, 4, *long, stage="rank")
     assert f"goes on at step {reached}" in train_alone(project, *long, "--resume", stage="rank")
     assert (Workspace(work).current("model-main", "model").folder / "weights.safetensors").read_bytes() == expected
+
+
+MASKED = """
+[rank.pretrained]
+kind = "main"
+model = {{ width = 8, max_length = 8, aggregators = {aggregators} }}
+masked = {{ mode = "only", rate = 0.2 }}
+training = {{ epochs = 2, tokens_per_batch = 200 }}
+
+[rank.masked]
+kind = "main"
+from = "pretrained"
+model = {{ width = 8, max_length = 8, aggregators = {aggregators} }}
+masked = {{ weight = 0.5, rate = "one", embedding = "per_position" }}
+training = {{ epochs = 2, tokens_per_batch = 200 }}
+"""
+AGGREGATORS = '{ watched = { kind = "self_attention", view = "watched", length = 6 } }'
+
+
+def test_masks_train_and_pretrain_a_ranker(project):
+    project.write_text(project.read_text() + MASKED.format(aggregators=AGGREGATORS))
+    succeed("run", project, "--until", "rank")
+    workspace = Workspace(project.parent / "work")
+    curves = {}
+    for name in ("pretrained", "masked"):
+        artifact = workspace.current(f"model-{name}", "model")
+        curves[name] = [json.loads(line) for line in (artifact.folder / "history.jsonl").read_text().splitlines()]
+    assert curves["pretrained"][0].keys() == {"epoch", "step", "masked.watched_loss", "negative_loss"}
+    assert curves["masked"][0].keys() == {"masked.watched_loss", *curves["pretrained"][0], "feedback.played_loss"}
+    assert (
+        workspace.current("model-pretrained", "model").name
+        in workspace.current("model-masked", "model").manifest["parents"]
+    )
+    tensors = [
+        load_file(workspace.current(f"model-{name}", "model").folder / "weights.safetensors")
+        for name in ("pretrained", "masked")
+    ]
+    assert tensors[0].keys() == tensors[1].keys()
+    assert not any("mask" in name for name in tensors[0])
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("rank.masked.masked.weight=-1", "rank.masked.masked.weight: Input should be greater than or equal to 0"),
+        (
+            "rank.masked.model.aggregators.watched.kind=sum_pooling",
+            "rank.masked: masked training of the aggregator 'watched': its kind is sum_pooling",
+        ),
+        ('rank.masked.masked.aggregators=["x"]', "rank.masked: masked.aggregators names 'x'"),
+        ("rank.masked.model.width=16", "rank.masked: from names 'pretrained', which has another shape"),
+        ("rank.masked.from=main2", "rank.masked.from is 'main2'; the neural rankers above it"),
+        ("rank.pretrained.from=masked", "rank.pretrained.from is 'masked'; the neural rankers above it"),
+    ],
+)
+def test_bad_masks_are_explained(project, setting, words):
+    project.write_text(project.read_text() + MASKED.format(aggregators=AGGREGATORS))
+    done = upnext("run", project, "--until", "rank", "--set", setting)
+    assert done.returncode == 2, done.stderr
+    assert words in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(

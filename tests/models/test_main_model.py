@@ -51,7 +51,7 @@ def make(inputs: RankerInputs = RANKER_INPUTS, **changes: Any) -> MainModel:
     items = catalogue()
     model = MainModel(config, inputs, items, bounds, known_values(inputs, items, USERS))
     for parameter in model.parameters():  # larger than at the start, so that differences show
-        parameter.data += 0.2 * torch.randn_like(parameter)
+        parameter.data += 0.1 * torch.randn_like(parameter)
     return model.eval()
 
 

@@ -12,6 +12,7 @@ from upnext.base.artifacts import Workspace
 from upnext.base.configuration import Config, parse_config, read_toml
 from upnext.events.split import LeaveLastOut
 from upnext.fitting.finetuning import PairwiseConfig
+from upnext.fitting.ranking import NeuralRankConfig
 from upnext.models.argus import ARGUSConfig
 from upnext.pipeline.evaluate import EvaluateConfig
 from upnext.pipeline.finetune import FinetuneConfig
@@ -80,6 +81,12 @@ class Project(Config):
                     f"finetune.{name} learns from pairs, and leave-last-out keeps one event per user for validation: no"
                     ' pair to stop by; set prepare.split.kind = "global_time", or kind = "retrieval"'
                 )
+        earlier: list[str] = []
+        for name, ranker in self.rank.items():
+            if isinstance(ranker, NeuralRankConfig):
+                if ranker.start is not None and ranker.start not in earlier:
+                    raise ValueError(f"rank.{name}.from is {ranker.start!r}; the neural rankers above it: {earlier}")
+                earlier.append(name)
         if self.publish is not None:
             retrievers = sorted([*self.pretrain, *self.finetune])
             for key in ("retriever", "ranker", "popular"):

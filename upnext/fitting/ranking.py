@@ -24,17 +24,28 @@ from upnext.features.catalogue import Catalogue
 from upnext.features.quantiles import quantiles_of
 from upnext.fitting.shown import Reads, ShownSets
 from upnext.models.boosted import UTILITY
-from upnext.models.build import read_inputs
+from upnext.models.build import load_any, read_inputs
 from upnext.models.main_model import MainModel, MainModelConfig
 from upnext.models.ranker_inputs import RankerInputs, known_values
 from upnext.models.youtube import YouTubeRanker, YouTubeRankerConfig
 from upnext.objectives.feedback import FeedbackLoss, FeedbackLosses
+from upnext.objectives.masked import MaskedConfig, MaskedTraining, masked_aggregators
 from upnext.objectives.ranking import NeuralRanker, OrderRanking, PointwiseRanking, RankingBatch
 from upnext.training.batches import length_batches
 from upnext.training.loop import TrainingConfig
 from upnext.training.memory import Need, need_of
 
-__all__ = ["AnyRankConfig", "MainRankConfig", "RankPlan", "ToldOf", "YouTubeRankConfig", "check", "plan"]
+__all__ = [
+    "AnyRankConfig",
+    "MainRankConfig",
+    "NeuralRankConfig",
+    "RankPlan",
+    "ToldOf",
+    "YouTubeRankConfig",
+    "begin_with_weights",
+    "check",
+    "plan",
+]
 
 
 class NeuralRankConfig(Config):
@@ -58,6 +69,9 @@ class NeuralRankConfig(Config):
     """Candidates of a set, at most: longer ones are cut."""
     validation_cases: Annotated[int, Field(ge=1)] = 5000
     """On how many sets of the validation part the early stopping computes the loss, drawn once."""
+    start: Annotated[str | None, Field(alias="from")] = None
+    """The ranker of [rank], of the same shape and above it in the file, whose weights it begins with: one that was
+    pre-trained with `masked.mode = "only"`, say. Unset: new weights."""
     training: TrainingConfig = TrainingConfig()
     """How it is trained. Candidates count as tokens, as events do."""
 
@@ -79,6 +93,8 @@ class MainRankConfig(NeuralRankConfig):
     kind: Literal["main"] = "main"
     model: MainModelConfig
     """What it reads and how large it is."""
+    masked: MaskedConfig | None = None
+    """Masked training of its self-attention aggregators. Unset: none."""
 
     @property
     def aggregates(self) -> list[Aggregate]:
@@ -111,7 +127,7 @@ class YouTubeRankConfig(NeuralRankConfig):
 AnyRankConfig = MainRankConfig | YouTubeRankConfig
 """The neural rankers."""
 
-AnyObjective = PointwiseRanking | OrderRanking
+AnyObjective = PointwiseRanking | OrderRanking | MaskedTraining
 
 
 @dataclass(frozen=True)
@@ -146,6 +162,8 @@ def check(config: AnyRankConfig, log: EventLog) -> None:
     Raises:   BadConfig, BadData: it does not.
     """
     _predicted(config, log)
+    if isinstance(config, MainRankConfig) and config.masked is not None:
+        masked_aggregators(config.masked, config.model)
     model = config.model
     for name in _views(model):
         log.mask(name)
@@ -190,6 +208,7 @@ def plan(
     means = {name: mean_of(log.rows.columns[feedback_column(name)], train.rows) for name in inputs.predicted}
     bounds = _bounds(shape, inputs, log, train)
     known = known_values(inputs, items, users)
+    counts = torch.from_numpy(np.bincount(log.rows.item[part == TRAIN], minlength=len(items)))
 
     def make(device: torch.device | None) -> AnyObjective:
         there = items if device is None else items.to(device)
@@ -199,7 +218,8 @@ def plan(
         else:
             model = MainModel(shape, inputs, there, bounds, known)
         model.begin_with(means)
-        return _objective(config, model if device is None else model.to(device), inputs, means)
+        objective = _objective(config, model, inputs, means, counts.to(device or "cpu"))
+        return objective if device is None else objective.to(device)
 
     return RankPlan(
         train,
@@ -215,11 +235,28 @@ def plan(
 
 
 def _objective(
-    config: AnyRankConfig, model: NeuralRanker, inputs: RankerInputs, means: Mapping[str, float]
+    config: AnyRankConfig, model: NeuralRanker, inputs: RankerInputs, means: Mapping[str, float], counts: torch.Tensor
 ) -> AnyObjective:
+    """What a model is trained with; `counts` (V,) training events per item."""
+    ranking: PointwiseRanking | OrderRanking
     if config.objective == "pointwise":
-        return PointwiseRanking(model, FeedbackLosses(inputs.predicted, config.losses, means))
-    return OrderRanking(model, config.objective, config.utility)
+        ranking = PointwiseRanking(model, FeedbackLosses(inputs.predicted, config.losses, means))
+    else:
+        ranking = OrderRanking(model, config.objective, config.utility)
+    if isinstance(config, MainRankConfig) and config.masked is not None:
+        return MaskedTraining(ranking, config.masked, counts)
+    return ranking
+
+
+def begin_with_weights(model: NeuralRanker, folder: Path, name: str) -> None:
+    """Give a model the weights of a ranker that was trained before.
+
+    Raises:   BadConfig: that ranker has another shape.
+    """
+    earlier = load_any(folder, model.items.to(torch.device("cpu")))
+    if type(earlier) is not type(model) or (earlier.config, earlier.inputs) != (model.config, model.inputs):
+        raise BadConfig(f"from names {name!r}, which has another shape; give both the same [model] and feedback")
+    model.load_state_dict(earlier.state_dict())
 
 
 def _views(model: MainModelConfig | YouTubeRankerConfig) -> list[str]:
@@ -348,8 +385,9 @@ def _validation(objective: AnyObjective, held: ShownSets, config: AnyRankConfig)
 
     def validate() -> dict[str, float]:
         sums: dict[str, list[float]] = {}
+        generator = torch.Generator().manual_seed(0)
         for batch in batches():
-            for name, (total, weight) in objective(batch, 0).items():
+            for name, (total, weight) in objective.held_out(batch, generator).items():
                 found = sums.setdefault(name, [0.0, 0.0])
                 found[0], found[1] = found[0] + total.item(), found[1] + weight.item()
         losses = {name: total / (weight or 1.0) for name, (total, weight) in sums.items()}

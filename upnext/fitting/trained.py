@@ -9,6 +9,7 @@ from upnext.base.artifacts import Draft
 from upnext.base.protocols import TrainingBatch
 from upnext.objectives.argus import ARGUSObjective
 from upnext.objectives.future_items import FutureItems
+from upnext.objectives.masked import MaskedTraining
 from upnext.objectives.next_item import NextItemPrediction
 from upnext.objectives.pairwise import PairwiseRanking
 from upnext.objectives.ranking import OrderRanking, PointwiseRanking
@@ -16,7 +17,8 @@ from upnext.training.loop import HISTORY, Start, TrainingConfig, TrainingData, t
 
 __all__ = ["train_into"]
 
-Trained = NextItemPrediction | ARGUSObjective | FutureItems | PairwiseRanking | PointwiseRanking | OrderRanking
+Rankings = PointwiseRanking | OrderRanking | MaskedTraining
+Trained = NextItemPrediction | ARGUSObjective | FutureItems | PairwiseRanking | Rankings
 
 _Batch = TypeVar("_Batch", bound=TrainingBatch)
 
@@ -34,5 +36,5 @@ def train_into(
     result = train(objective, objective, data, validate, training, folder, replace(start, recipe=folder.name))
     shutil.copyfile(folder / HISTORY, draft.folder / HISTORY)
     draft.metrics |= asdict(result) | {"parameters": sum(p.numel() for p in objective.model.parameters())}
-    if not isinstance(objective, PairwiseRanking | PointwiseRanking | OrderRanking):
+    if not isinstance(objective, PairwiseRanking | Rankings):
         draft.metrics["temperature"] = objective.softmax.temperature.value

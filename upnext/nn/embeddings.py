@@ -4,7 +4,7 @@ Values are signed 64-bit hashes of external values, as `base.ids.stable_hash` ma
 float. Shape letters: N things, M values of a thing, R rows, E width, K hashes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -16,9 +16,20 @@ from upnext.base.configuration import Config
 from upnext.base.ids import stable_hash
 from upnext.nn.slots import slot
 
-__all__ = ["Embeddings", "EmbeddingsConfig", "HashedConfig", "HashedEmbeddings", "PlainConfig", "PlainEmbeddings"]
+__all__ = [
+    "Embeddings",
+    "EmbeddingsConfig",
+    "HashedConfig",
+    "HashedEmbeddings",
+    "Lookup",
+    "PlainConfig",
+    "PlainEmbeddings",
+]
 
 _STD = 0.02
+
+Lookup = tuple[str, Tensor, Tensor | None]
+"""A feature, values (N, M), and which of them were observed; None for all."""
 
 
 class HashedConfig(Config):
@@ -67,11 +78,20 @@ class HashedEmbeddings(nn.Module):
         self, feature: str, values: Int[Tensor, "N M"], observed: Bool[Tensor, "N M"] | None = None
     ) -> Float[Tensor, "N E"]:
         """The mean over a thing's observed values, each the sum of its rows; zeros where none is observed."""
-        rows, K = self.rows(feature, values).flatten(1), self.config.hashes
-        weights = None if observed is None else _shares(observed).repeat_interleave(K, dim=1)
-        if weights is None and values.shape[1] > 1:
-            weights = torch.full(rows.shape, 1 / values.shape[1], device=rows.device)
-        out: Tensor = self.table(rows, per_sample_weights=weights)
+        return self.sum_of([(feature, values, observed)])
+
+    def sum_of(self, lookups: Sequence[Lookup]) -> Float[Tensor, "N E"]:
+        """The sum of what several features give for the same things: one reading of the matrix for all of them.
+
+        A gradient has then one part. Where gradients are sparse, adding up several cost more than all else.
+        """
+        rows, weights, K = [], [], self.config.hashes
+        for feature, values, observed in lookups:
+            rows.append(self.rows(feature, values).flatten(1))
+            shares = torch.full(values.shape, 1 / values.shape[1], device=values.device)
+            weights.append((shares if observed is None else _shares(observed)).repeat_interleave(K, dim=1))
+        all_are_one = all(observed is None and values.shape[1] == 1 for _, values, observed in lookups)
+        out: Tensor = self.table(torch.cat(rows, 1), per_sample_weights=None if all_are_one else torch.cat(weights, 1))
         return out
 
 
@@ -117,6 +137,10 @@ class PlainEmbeddings(nn.Module):
         weights = _shares(torch.ones_like(values, dtype=torch.bool) if observed is None else observed)
         out: Tensor = self.tables[slot(feature)](self.rows(feature, values), per_sample_weights=weights)
         return out
+
+    def sum_of(self, lookups: Sequence[Lookup]) -> Float[Tensor, "N E"]:
+        """The sum of what several features give for the same things."""
+        return torch.stack([self(*lookup) for lookup in lookups]).sum(0)
 
 
 Embeddings = HashedEmbeddings | PlainEmbeddings

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from upnext.base.batches import Column, ItemTable
 from upnext.base.configuration import Config
 from upnext.base.schema import FeatureKind, FeedbackKind, Schema, context_column, feedback_column
-from upnext.nn.embeddings import Embeddings
+from upnext.nn.embeddings import Embeddings, Lookup
 from upnext.nn.slots import slot
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "UserEncoder",
     "gap_bucket",
     "looked_up",
+    "lookup",
 ]
 
 _ITEM = "item"
@@ -165,12 +166,14 @@ class ItemEncoder(nn.Module):
 
     def forward(self, items: ItemTable, known: Bool[Tensor, " V"] | None = None) -> Float[Tensor, "V D"]:
         """Encode items; rows of features that were not observed add nothing, nor do ids that are not `known`."""
-        total = self.embeddings(_ITEM, items.item_hash[:, None], None if known is None else known[:, None])
+        lookups: list[Lookup] = [(_ITEM, items.item_hash[:, None], None if known is None else known[:, None])]
+        lookups += [lookup(name, items.features[name]) for name, kind in self.features.items() if kind in LOOKED_UP]
+        total = self.embeddings.sum_of(lookups)
         for name, kind in self.features.items():
             column = items.features[name]
             if kind in LOOKED_UP:
-                total = total + looked_up(self.embeddings, name, column)
-            elif kind == "numeric":
+                continue
+            if kind == "numeric":
                 total = total + self.numbers[slot(name)](column)
             else:
                 total = total + self.vectors[slot(name)](column.values) * column.observed[:, None]
@@ -195,11 +198,14 @@ class UserEncoder(nn.Module):
         Args:     embeddings: those of items, which one matrix may hold for all.
         """
         total = self.bias.expand(count, -1)
+        read = [(self.known_as(name), columns[name]) for name, kind in self.features.items() if kind in LOOKED_UP]
+        if read:
+            total = total + embeddings.sum_of([lookup(*one) for one in read])
         for name, kind in self.features.items():
             column = columns[name]
             if kind in LOOKED_UP:
-                total = total + looked_up(embeddings, self.known_as(name), column)
-            elif kind == "numeric":
+                continue
+            if kind == "numeric":
                 total = total + self.numbers[slot(name)](column)
             else:
                 total = total + self.vectors[slot(name)](column.values) * column.observed[:, None]
@@ -213,7 +219,12 @@ class UserEncoder(nn.Module):
 
 def looked_up(embeddings: Embeddings, name: str, column: Column) -> Tensor:
     """The mean vector of what was observed of a feature, zeros where that is nothing."""
-    if column.values.dim() == 1:
-        column = Column(column.values[:, None], column.observed[:, None])
-    vectors: Tensor = embeddings(name, column.values, column.observed)
+    vectors: Tensor = embeddings.sum_of([lookup(name, column)])
     return vectors
+
+
+def lookup(name: str, column: Column) -> Lookup:
+    """A feature as embeddings are asked for it."""
+    if column.values.dim() == 1:
+        return name, column.values[:, None], column.observed[:, None]
+    return name, column.values, column.observed

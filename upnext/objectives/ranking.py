@@ -61,6 +61,10 @@ class PointwiseRanking(nn.Module):
         """The terms `feedback.<name>`: (weighted sum of losses, number of targets)."""
         return self.terms(batch, self.model.encode(batch.histories))
 
+    def held_out(self, batch: RankingBatch, generator: torch.Generator) -> dict[str, tuple[Tensor, Tensor]]:
+        """What the validation looks at: the same; nothing is drawn."""
+        return self.forward(batch, 0)
+
     def terms(self, batch: RankingBatch, state: State) -> dict[str, tuple[Tensor, Tensor]]:
         """The same from states (S) of the sets' pasts."""
         outputs = self.model.predict(state.take(batch.set), batch.request, batch.candidates)
@@ -92,6 +96,10 @@ class OrderRanking(nn.Module):
     def forward(self, batch: RankingBatch, step: int) -> dict[str, tuple[Tensor, Tensor]]:
         """The term `pairs` or `lists`: (sum of losses, weight of the pairs or number of lists)."""
         return self.terms(batch, self.model.encode(batch.histories))
+
+    def held_out(self, batch: RankingBatch, generator: torch.Generator) -> dict[str, tuple[Tensor, Tensor]]:
+        """What the validation looks at: the same; nothing is drawn."""
+        return self.forward(batch, 0)
 
     def terms(self, batch: RankingBatch, state: State) -> dict[str, tuple[Tensor, Tensor]]:
         """The same from states (S) of the sets' pasts."""

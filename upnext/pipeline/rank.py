@@ -20,7 +20,7 @@ from upnext.events.split import TRAIN, VALIDATION
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
 from upnext.fitting import ranking
-from upnext.fitting.ranking import AnyRankConfig, MainRankConfig, ToldOf, YouTubeRankConfig
+from upnext.fitting.ranking import AnyRankConfig, MainRankConfig, ToldOf, YouTubeRankConfig, begin_with_weights
 from upnext.fitting.trained import train_into
 from upnext.models.boosted import Boosted, BoostedConfig, Examples
 from upnext.models.build import save_model
@@ -48,7 +48,9 @@ def run(
     Args:     resume: go on with a training of this recipe that was interrupted; tell: hears what is worth saying.
     """
     parent = workspace.current("log", "log")
-    start = Start(label=name, resume=resume, tell=tell)
+    parents, start = [parent], Start(label=name, resume=resume, tell=tell)
+    if not isinstance(config, BoostedConfig) and config.start is not None:
+        parents.append(workspace.current(f"model-{config.start}", "model", parent))
 
     def write(draft: Draft) -> None:
         log, part = EventLog.open(parent.folder / "log"), np.load(parent.folder / "split.npy")
@@ -58,12 +60,13 @@ def run(
             if isinstance(config, BoostedConfig):
                 _grow(config, parent, log, part, draft, tell)
             else:
-                save_model(_fit(config, parent, log, part, draft, start), draft.folder)
+                save_model(_fit(config, parents, log, part, draft, start), draft.folder)
         except BadConfig as error:
             raise BadConfig(f"rank.{name}: {error}") from None
 
-    settings = config.model_dump(mode="json", exclude={"training": {"checkpoint_every"}})  # it changes no result
-    return workspace.ensure(f"model-{name}", "model", {"model": settings}, [parent], write)
+    # How often it is saved changes no result.
+    settings = config.model_dump(mode="json", by_alias=True, exclude={"training": {"checkpoint_every"}})
+    return workspace.ensure(f"model-{name}", "model", {"model": settings}, parents, write)
 
 
 def check(config: BoostedConfig | AnyRankConfig, name: str, log: EventLog) -> None:
@@ -88,9 +91,10 @@ def check(config: BoostedConfig | AnyRankConfig, name: str, log: EventLog) -> No
 
 
 def _fit(
-    config: AnyRankConfig, parent: Artifact, log: EventLog, part: NDArray[np.int8], draft: Draft, start: Start
+    config: AnyRankConfig, parents: list[Artifact], log: EventLog, part: NDArray[np.int8], draft: Draft, start: Start
 ) -> NeuralRanker:
     # 1. candidates that were shown together, and what is told of them
+    parent = parents[0]
     items, users = Catalogue.load(parent.folder).items.features, People.load(parent.folder).features.columns
 
     def told(which: int) -> ToldOf:
@@ -110,6 +114,8 @@ def _fit(
     check_memory(planned.need, device, start.label)
     torch.manual_seed(config.training.seed)
     objective = planned.make(device)
+    if config.start is not None:
+        begin_with_weights(objective.model, parents[1].folder, config.start)
     # 3. training; the loss of the validation part says when to stop
     train_into(draft, objective, planned.data, planned.validation(objective), config.training, start)
     return objective.model
