@@ -39,6 +39,7 @@ from upnext.serving.changes import Change
 from upnext.serving.columns import columns_of
 from upnext.serving.counted import Counted, split_by_user
 from upnext.serving.everyone import recommend_everyone
+from upnext.serving.generate import Rollout, generate
 from upnext.serving.histories import LiveEvent
 from upnext.serving.pasts import Pasts
 from upnext.serving.rank import candidates_of
@@ -233,6 +234,23 @@ def test_a_lag_holds_for_counts_too(counts: Published, start: Start, tmp_path: P
     last = log.rows.time_ms[(log.rows.item == item) & (log.rows.time_ms < AFTER_MS - 2 * 3_600_000)].max()
     assert found["item.recency"] == AFTER_MS - 2 * 3_600_000 - last
     assert found["hour_of_day"] == pytest.approx(AFTER_MS % DAY_MS / 3_600_000)
+
+
+def test_rolled_out_events_count_for_their_user(hours: Published, tmp_path: Path, start: Start) -> None:
+    own, settings = alone(hours, tmp_path / "workspace"), ['publish.ranker="trees"', 'rank.trees.kind="boosted"']
+    by = '[{by=["user"],what="mean",feedback="like"},{by=["user","family"]},{by=["user"],what="recency"}]'
+    make(own, [*settings, f"rank.trees.aggregates={by}", "publish.surfaces={}"])
+    service = start(own)
+    rollout = Rollout("u11", AFTER_MS, k=4, step_ms=3_600_000, context=HOME)
+    imagined = generate(service.release, service.histories, rollout)
+    assert len({event.expected["like"] for event in imagined}) == 4
+    for number, event in enumerate(imagined):
+        item_id = service.histories.assortment.describe(event.item)["item_id"]
+        (page,) = recommend(service.release, service.histories, [Query("u11", event.time_ms, 40, HOME)])
+        scores = dict(zip(page.rows[0].items, page.rows[0].scores, strict=True))
+        assert event.expected["like"] == pytest.approx(scores[event.item], abs=1e-6)
+        told = LiveEvent("u11", item_id, event.time_ms, f"n{number}", context=HOME, feedback=event.feedback)
+        asyncio.run(service.accept([told]))
 
 
 def test_forgetting_takes_a_user_out_of_the_counts(counts: Published, tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ class Run:
         names = sorted({name for aggregate in aggregates for name in aggregate.by})
         for aggregate in aggregates:
             check_names(aggregate, past)
-        numbered = {name: np.unique(past.keys[name], return_inverse=True) for name in names}
-        times_ms, rank = np.unique(past.time_ms, return_inverse=True)
+        numbered = {name: _distinct(past.keys[name]) for name in names}
+        times_ms, rank = _distinct(past.time_ms)
         parts = {name: values for name, (values, _) in numbered.items()}
         series: dict[tuple[tuple[str, ...], bytes], tuple[int, _Series, Ints]] = {}
         sums: list[Floats] = []
@@ -249,10 +249,22 @@ def _find(values: Ints, wanted: Ints) -> tuple[Ints, NDArray[np.bool_]]:
     return place, values[place] == wanted
 
 
+def _distinct(values: Ints) -> tuple[Ints, Ints]:
+    """The different values, rising, and the number among them of each; where they are dense, without sorting."""
+    low = int(values.min(initial=0))
+    span = int(values.max(initial=0)) - low + 1
+    if span > 4 * len(values):
+        different, number = np.unique(values, return_inverse=True)
+        return different, number
+    occurs = np.zeros(span, np.bool_)
+    occurs[values - low] = True
+    return np.flatnonzero(occurs) + low, (np.cumsum(occurs) - 1)[values - low]
+
+
 def _sorted(codes: Ints, rank: Ints, num_times: int) -> tuple[_Series, Ints]:
     """The events of a series, and the order in which they lie there."""
-    combos, key = np.unique(codes, return_inverse=True)
+    combos, key = _distinct(codes)
     places = key * (num_times + 1) + rank
-    order = np.argsort(places, kind="stable")
+    order = np.argsort(places)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(key, minlength=len(combos)))])
     return _Series(combos, offsets, places[order]), order
