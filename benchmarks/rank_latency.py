@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/rank_latency"), help="where the releases lie")
     parser.add_argument("--users", type=int, default=5000)
     parser.add_argument("--items", type=int, default=10_000)
-    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--trees", type=int, default=200, help="the most of each feedback")
     parser.add_argument("--candidates", type=int, nargs="+", default=[84, 100, 500], help="of each row of a page")
     parser.add_argument("--pages", type=int, default=400)

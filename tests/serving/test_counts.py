@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,8 +19,9 @@ import torch
 from rich.console import Console
 
 from tests.end_to_end.test_tiny_project import upnext
-from tests.serving.counts import DAY_MS, DAYS, NUM_ITEMS, START_MS, alone, make, user_id
+from tests.serving.counts import DAY_MS, DAYS, NUM_ITEMS, START_MS, alone, make, posted, rows_between, user_id
 from tests.serving.projects import Published
+from tests.serving.server import ServerProcess
 from upnext.base.artifacts import Workspace
 from upnext.base.errors import BadArtifact, BadConfig, BadData
 from upnext.base.ids import FIRST
@@ -156,6 +158,30 @@ def test_what_is_posted_counts_at_once_and_once(counts: Published, start: Start)
     assert counted() == after
     service = start(counts)  # a restart
     assert counted() == after
+
+
+def test_a_killed_server_counts_what_it_acknowledged(counts: Published, tmp_path: Path, start: Start) -> None:
+    own = alone(counts, tmp_path / "workspace")
+    rows = rows_between(np.random.default_rng(8), 60, AFTER_MS - DAY_MS, AFTER_MS, 20)
+    events = [posted(row, f"k{number}") for number, row in enumerate(rows)]
+    with ServerProcess(own.workspace) as server, httpx.Client(base_url=server.address, trust_env=False) as http:
+        for begin in range(0, len(events), 10):
+            assert http.post("/v1/events", json={"events": events[begin : begin + 10]}).status_code == 201
+        assert http.get("/v1/recommendations", params={"user_id": "u1", "surface": "home"}).json()["fallback"] is False
+        server.kill()
+    restarted = Service(own.release, own.workspace / "live")
+    found = [columns_at(restarted, f"i{number:02d}", AFTER_MS) for number in range(NUM_ITEMS)]
+    restarted.close()
+    with counts.file.with_name("events.csv").open() as file:
+        everything = [*csv.DictReader(file), *rows]
+    for number, columns in enumerate(found):
+        told = [row for row in everything if row["what"] == f"i{number:02d}"]
+        likes = {row["event"]: float(row["like"]) for row in told}  # the last row of an event says what came of it
+        assert columns["item.count"] == len(likes)
+        late = {row["event"] for row in told if int(row["when"]) >= AFTER_MS - 2 * DAY_MS}
+        if late:
+            rate = np.mean([likes[event] for event in late])
+            assert columns["item.like.mean.48h"] == pytest.approx(rate, abs=1e-6)
 
 
 def test_counts_of_many_posts_are_those_of_all_at_once(counts: Published, start: Start) -> None:
