@@ -54,7 +54,7 @@ class RecentConfig(Config):
     """With `within` or `follows`: how many events of the same values weigh as much as all others together."""
     others: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """The share of the prior that all items have alike, so that what nobody chose lately can be recommended too."""
-    strangers: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    strangers: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """The share of items whose ids are hidden in each step of training, so that a model knows what to make of items
     without a training event: of them it reads the features, and the prior."""
 

@@ -1,5 +1,6 @@
 """Globo's clicks, written small as Parquet and as the published hourly CSV files."""
 
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -46,6 +47,15 @@ def test_parquet_comes_first(tmp_path):
     assert raw.events.row(0) == (7, 157541, 1506826828020, "4", "3", "20", "1", "20", "2")
     assert raw.items is None
     assert "holds no articles_metadata.csv" in raw.notes[1]
+
+
+def test_clicks_before_a_day_are_left_out(tmp_path):
+    late = FIRST.replace("1506826828020", "1506902400000")  # 2 October, midnight UTC
+    early = SECOND.replace("1506827017951", "1506902399999")
+    (tmp_path / "clicks_hour_000.csv").write_text(HEADER + late + early)
+    raw = read(GloboSource(kind="globo", path=str(tmp_path), since=date(2017, 10, 2)))
+    assert raw.events["time_ms"].to_list() == [1506902400000]
+    assert "clicks before 2017-10-02 are not read" in raw.notes
 
 
 def test_errors(tmp_path):

@@ -1,5 +1,6 @@
 """Clicks on the news portal G1 by Globo.com (https://www.kaggle.com/gspmoreira/news-portal-user-interactions-by-globocom)."""
 
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +40,8 @@ class GloboSource(Config):
     kind: Literal["globo"]
     path: str
     """The folder."""
+    since: date | None = None
+    """Read only clicks from this day on, UTC: `2017-10-13`. Unset: all."""
 
 
 def read(config: GloboSource, rows: int | None = None) -> RawLog:
@@ -61,8 +64,10 @@ def read(config: GloboSource, rows: int | None = None) -> RawLog:
     articles, items = (None, None) if file is None else _articles(file)
     names = ["user_id", "click_article_id", "click_timestamp", *_CONTEXTS.values()]
     parts = read_parts([str(file) for file in files], dict.fromkeys(names, _ROLE), rows)
+    if config.since is not None:
+        notes.append(f"clicks before {config.since} are not read")
     return RawLog(
-        (_events(frame, origin, articles) for frame, origin in parts),
+        (_since(_events(frame, origin, articles), config.since) for frame, origin in parts),
         contexts=dict.fromkeys(_CONTEXTS, "categorical"),
         items=items,
         item_features={} if items is None else _FEATURES,
@@ -81,6 +86,13 @@ def _events(frame: pl.DataFrame, origin: Origin, articles: SideIds | None) -> pl
     for name, column in _CONTEXTS.items():
         events[context_column(name)] = read_categories(Column(frame[column], origin))
     return pl.DataFrame([values.alias(name) for name, values in events.items()])
+
+
+def _since(events: pl.DataFrame, day: date | None) -> pl.DataFrame:
+    if day is None:
+        return events
+    begin_ms = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+    return events.filter(pl.col(TIME_MS) >= begin_ms)
 
 
 def click_files(folder: Path) -> list[Path]:
