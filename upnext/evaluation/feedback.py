@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from upnext.base.batches import Candidates, Column, FlatColumn, Request
 from upnext.base.protocols import Link, Ranker, expectation, lag_of
 from upnext.base.schema import context_column, feedback_column
+from upnext.evaluation.gaps import gaps
 from upnext.evaluation.ranking import contexts_of
 from upnext.evaluation.rates import Rates, RatesConfig
 from upnext.events.impressions import known_until
@@ -163,6 +164,31 @@ def evaluate_feedback(
             (scores,) = one.predicted.values()
             figures += order_figures(log, rows, scores, num_samples)
         found += [{"model": name} | row for row in figures]
+    return found + _gaps(foreseen, log, rows, rates, num_samples)
+
+
+def _gaps(
+    foreseen: Mapping[str, Foreseen],
+    log: EventLog,
+    rows: NDArray[np.int64],
+    base_rates: Mapping[str, float],
+    num_samples: int,
+) -> list[dict[str, Any]]:
+    """How far each model is behind the best: in normalised entropy, of amounts in absolute error."""
+    found = []
+    for feedback, kind in log.schema.feedback.items():
+        column = log.rows.columns[feedback_column(feedback)]
+        seen = column.observed[rows]
+        target = column.values[rows][seen].astype(np.float64)
+        predicted = {m: one.predicted[feedback][seen] for m, one in foreseen.items() if feedback in one.predicted}
+        if kind == "amount":
+            losses = {model: np.abs(values - target) for model, values in predicted.items()}
+        else:
+            rate = np.array([base_rates[feedback]])
+            if not 0 < rate[0] < 1:
+                continue  # there was nothing to learn
+            losses = {model: log_loss(values, target) / log_loss(rate, rate) for model, values in predicted.items()}
+        found += gaps(losses, np.ones(len(target)), log.rows.user[rows][seen], feedback, num_samples)
     return found
 
 

@@ -53,6 +53,7 @@ _FEEDBACK = {
     "pair_accuracy": "Pair accuracy",
     "user_pair_accuracy": "Pair accuracy, mean of users",
     "utility_ndcg": "NDCG",
+    "behind": "Behind the best",
 }
 _STAGES = {
     "retrieved_ndcg": "NDCG@{k} as found",

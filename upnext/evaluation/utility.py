@@ -16,6 +16,7 @@ from upnext.base.batches import Candidates, Request, SequenceBatch, State
 from upnext.base.errors import BadConfig
 from upnext.base.protocols import Link, Ranker, Retriever, lag_of
 from upnext.evaluation.feedback import Foreseen, predict_feedback
+from upnext.evaluation.gaps import gaps
 from upnext.evaluation.validation import Validate
 from upnext.events.impressions import Impressions, Pairs, pairs_within
 from upnext.events.log import EventLog
@@ -103,12 +104,14 @@ def evaluate_utility(
     Returns:  tidy rows: model, feedback ("utility"), metric, value, low, high.
     """
     pairs, place = pairs_within(shown.group, shown.value), np.searchsorted(rows, shown.rows)
-    found = []
+    users = log.rows.user[shown.rows]
+    found, wrongly = [], {}
     for name, one in foreseen.items():
         for subject, scores in orders(name, one, weights).items():
-            figures = utility_figures(scores[place], shown, pairs, log.rows.user[shown.rows], num_samples)
+            figures = utility_figures(scores[place], shown, pairs, users, num_samples)
             found += [{"model": subject} | row for row in figures]
-    return found
+            wrongly[subject] = 1.0 - _rightly(scores[place], pairs)
+    return found + gaps(wrongly, pairs.weight, users[pairs.better], UTILITY, num_samples)
 
 
 def utility_figures(
@@ -122,8 +125,7 @@ def utility_figures(
 
     Args:     scores, users: (I,) of the impressions.
     """
-    better, worse, owner = scores[pairs.better], scores[pairs.worse], users[pairs.better]
-    rightly = (better > worse) + 0.5 * (better == worse)
+    rightly, owner = _rightly(scores, pairs), users[pairs.better]
     found, place = np.unique(owner, return_inverse=True)
     per_user = np.bincount(place, pairs.weight * rightly) / np.bincount(place, pairs.weight)
     numbers, first, group = np.unique(shown.group, return_index=True, return_inverse=True)
@@ -139,6 +141,12 @@ def utility_figures(
         {"feedback": UTILITY, "metric": metric, "value": one.value, "low": one.low, "high": one.high}
         for metric, one in intervals.items()
     ]
+
+
+def _rightly(scores: NDArray[np.float64], pairs: Pairs) -> NDArray[np.float64]:
+    """(P,): 1 for a pair whose better one is scored higher, a half for a tie."""
+    better, worse = scores[pairs.better], scores[pairs.worse]
+    return np.asarray((better > worse) + 0.5 * (better == worse), np.float64)
 
 
 def pair_validation(
