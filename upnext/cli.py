@@ -158,7 +158,7 @@ def scaling(
     model: Annotated[str | None, typer.Option(help="a name in [pretrain]; left out: the only one trained")] = None,
     at_size: Annotated[str | None, typer.Option(help="the size that lengths are compared in; the last")] = None,
     at_length: Annotated[int | None, typer.Option(help="the length that sizes are compared at; the last")] = None,
-    ablations: Annotated[bool, typer.Option("--ablations", help="also read each other view of the log")] = False,
+    ablations: Annotated[bool, typer.Option("--ablations", help="also other views, and fine-tuning")] = False,
     cases: Annotated[int, typer.Option(min=1, help="held-out requests of each part")] = 2000,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="WORKSPACE/scaling if left out")] = None,
     overrides: Set = None,

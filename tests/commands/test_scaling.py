@@ -17,11 +17,30 @@ from upnext.base.artifacts import Workspace
 ASKED = ("--model", "argus", "--sizes", "1x8,2x16", "--lengths", "2,4,8", "--at-length", 4, "--cases", 30)
 
 
+TOWERS = """
+[finetune.towers]
+from = "argus"
+kind = "pairwise"
+width = 8
+lag = "2d"
+window = "2d"
+utility = { played = 1.0 }
+[finetune.towers.training]
+epochs = 2
+"""
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scaling")
-    write_log(folder / "log.csv")
-    (folder / "project.toml").write_text(PROJECT.format(folder=folder) + ARGUS)
+    later = [
+        f"{user},{'abcdefghijkl'[(user + step) % 12]},{1_700_000_000 + step * 86_400 + user * 60},home,{played}\n"
+        for user in range(40)
+        for step, played in zip(range(10, 20), (0.9, 0.1, 0.8, 0.7, 0.2) * 2, strict=True)
+    ]
+    write_log(folder / "log.csv", "".join(later))
+    text = PROJECT.format(folder=folder).replace('"1d"', '"4d"')  # so that each part has events to compare
+    (folder / "project.toml").write_text(text + ARGUS + TOWERS)
     succeed("prepare", folder / "project.toml")
     succeed("scaling", folder / "project.toml", *ASKED, "--ablations")
     return folder
@@ -85,6 +104,25 @@ def test_pages_and_plots(run: Path) -> None:
         root = ElementTree.parse(folder / name).getroot()  # whole XML, to be shown by itself
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert float(root.attrib["width"]) > 300
+
+
+def test_ablations_of_fine_tuning(run: Path) -> None:
+    rows = written(run)["fine_tuning"]
+    assert {row["variant"] for row in rows} == {"as configured", "no pretraining", "half the epochs"}
+    assert {row["towers"] for row in rows} == {"towers"}
+    accuracy = [row for row in rows if row["metric"] == "pair_accuracy"]
+    assert len(accuracy) == 3
+    assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 1 for row in accuracy)
+    workspace = Workspace(run / "work")
+    settings = {
+        name: workspace.current(f"model-{name}", "model").manifest["config"]
+        for name in ("towers", "towers-no-pretraining", "towers-half-the-epochs")
+    }
+    assert [one["pretrained"] for one in settings.values()] == [True, False, True]
+    assert [one["training"]["epochs"] for one in settings.values()] == [2, 2, 1]
+    folder = run / "work" / "scaling"
+    assert "| towers | no pretraining | " in (folder / "scaling.md").read_text()
+    assert "half the epochs" in (folder / "scaling.html").read_text()
 
 
 def test_what_is_trained_is_not_trained_again(run: Path, tmp_path: Path) -> None:

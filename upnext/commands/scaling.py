@@ -18,6 +18,7 @@ from upnext.base.configuration import parse_config
 from upnext.base.errors import BadConfig
 from upnext.base.protocols import Retriever
 from upnext.base.views import ALL
+from upnext.commands.ablations import fine_tuning_rows
 from upnext.commands.project import Project
 from upnext.evaluation.scaling import HeldOut, held_out, lines_through, loss_rows, measure
 from upnext.evaluation.scaling_page import files_of, scaling_markdown, scaling_page
@@ -52,7 +53,7 @@ class Asked:
     at_length: int | None = None
     """The length at which sizes are compared; unset, the last one."""
     ablations: bool = False
-    """Also the point in the middle once for each other view of the log."""
+    """Also one point once for each other view of the log, and the towers that begin with the model in variants."""
     cases: int = 2000
     """Held-out requests of each part."""
 
@@ -93,8 +94,11 @@ def run_scaling(project: Project, asked: Asked, out: Path | None, console: Conso
         model = pretrain.run(configs[point], workspace, label.lower(), resume=resume, tell=tell)
         results.append(_measured(workspace, parent, model, point, configs[point], _view_of(base), asked.cases))
     rows = _rows(points, results, log, parent, _view_of(base), asked.cases)
+    tuned = (
+        fine_tuning_rows(project, name, workspace, partial(_tell, console), resume=resume) if asked.ablations else []
+    )
     folder = out or workspace.root / "scaling"
-    _write(folder, f"{project.workspace.name}, {name}", rows, _notes(base, rows, asked))
+    _write(folder, f"{project.workspace.name}, {name}", rows, _notes(base, rows, asked), tuned)
     console.print(f"[bold]scaling[/bold]  {escape(str(folder))}")
     return folder
 
@@ -260,12 +264,12 @@ def _notes(base: PretrainConfig, rows: Sequence[dict[str, Any]], asked: Asked) -
     ]
 
 
-def _write(folder: Path, title: str, rows: list[dict[str, Any]], notes: list[str]) -> None:
+def _write(folder: Path, title: str, rows: list[dict[str, Any]], notes: list[str], tuned: list[dict[str, Any]]) -> None:
     lines = lines_through(rows)
     folder.mkdir(parents=True, exist_ok=True)
-    found = {"title": title, "notes": notes, "rows": rows, "lines": lines}
+    found = {"title": title, "notes": notes, "rows": rows, "lines": lines, "fine_tuning": tuned}
     (folder / "scaling.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (folder / "scaling.html").write_text(scaling_page(title, rows, lines, notes), encoding="utf-8")
-    (folder / "scaling.md").write_text(scaling_markdown(title, rows, lines, notes), encoding="utf-8")
+    (folder / "scaling.html").write_text(scaling_page(title, rows, lines, notes, tuned), encoding="utf-8")
+    (folder / "scaling.md").write_text(scaling_markdown(title, rows, lines, notes, tuned), encoding="utf-8")
     for name, svg in files_of(rows, lines, "test").items():
         (folder / name).write_text(svg, encoding="utf-8")

@@ -27,6 +27,7 @@ _AXES = {
     "size": ("encoder_parameters", "parameters of the encoder"),
     "length": ("length", "history, events"),
 }
+_TUNED = "Ablations of fine-tuning, test part"
 _METRICS = {"nip_loss": "Next-item loss", "fp_loss": "Feedback loss"}
 
 
@@ -76,7 +77,9 @@ def _short(value: float) -> str:
     return f"{value / 1e3:.0f} k" if value >= 1e4 else f"{value:g}"
 
 
-def scaling_page(title: str, rows: Sequence[Row], lines: Sequence[Row], notes: Sequence[str]) -> str:
+def scaling_page(
+    title: str, rows: Sequence[Row], lines: Sequence[Row], notes: Sequence[str], tuned: Sequence[Row] = ()
+) -> str:
     """One page of HTML that asks the network for nothing."""
     sections = []
     for part in dict.fromkeys(row["part"] for row in rows):
@@ -84,10 +87,14 @@ def scaling_page(title: str, rows: Sequence[Row], lines: Sequence[Row], notes: S
             framed(html.escape(f"{_METRICS[line['metric']]}: {_said(line)}"), svg)
             for (svg, line) in zip(plots_of(rows, lines, part).values(), _in_order(lines, part), strict=True)
         ]
+        table = _html_table(*_cells(rows, part), f"Every point, {part} part")
         sections.append(
             f"<section><h2>{html.escape(part.capitalize())} part</h2>"
-            f'<div class="plots">{"".join(figures)}</div>{_html_table(rows, part)}</section>'
+            f'<div class="plots">{"".join(figures)}</div>{table}</section>'
         )
+    if tuned:
+        table = _html_table(*_tuned_cells(tuned), _TUNED)
+        sections.append(f"<section><h2>{_TUNED}</h2>{table}</section>")
     said = "".join(f"<li>{html.escape(printable(note))}</li>" for note in notes)
     body = (
         f'<header><p class="eyebrow">Scaling run</p><h1>{html.escape(printable(title))}</h1>'
@@ -96,16 +103,23 @@ def scaling_page(title: str, rows: Sequence[Row], lines: Sequence[Row], notes: S
     return FRAME.format(title=html.escape(printable(title)), style=COLORS + STYLE, body=body)
 
 
-def scaling_markdown(title: str, rows: Sequence[Row], lines: Sequence[Row], notes: Sequence[str]) -> str:
+def scaling_markdown(
+    title: str, rows: Sequence[Row], lines: Sequence[Row], notes: Sequence[str], tuned: Sequence[Row] = ()
+) -> str:
     """The same as Markdown, with the plots as files beside it."""
     blocks = [f"# {title}: scaling", "\n".join(f"* {note}" for note in notes)]
     for part in dict.fromkeys(row["part"] for row in rows):
-        header, cells = _cells(rows, part)
-        rule = [":--", *["--:"] * (len(header) - 1)]
-        table = "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *cells))
+        table = _markdown_table(*_cells(rows, part))
         fits = "\n".join(f"* {_METRICS[line['metric']]}: {_said(line)}" for line in _in_order(lines, part))
         blocks += [f"## {part.capitalize()} part", table, fits]
+    if tuned:
+        blocks += [f"## {_TUNED}", _markdown_table(*_tuned_cells(tuned))]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _markdown_table(header: list[str], lines: list[list[str]]) -> str:
+    rule = [":--", *["--:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *lines))
 
 
 def files_of(rows: Sequence[Row], lines: Sequence[Row], part: str) -> dict[str, str]:
@@ -154,8 +168,18 @@ def _cell(row: Row | None) -> str:
     return f"{row['value']:.4f}{interval}"
 
 
-def _html_table(rows: Sequence[Row], part: str) -> str:
-    header, lines = _cells(rows, part)
+def _tuned_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """A line per pair of towers and variant."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    lines = []
+    for towers, variant in dict.fromkeys((row["towers"], row["variant"]) for row in rows):
+        of = {row["metric"]: row for row in rows if (row["towers"], row["variant"]) == (towers, variant)}
+        minutes = next(iter(of.values()))["minutes"]
+        lines.append([towers, variant, f"{minutes:.1f}", *(_cell(of.get(metric)) for metric in metrics)])
+    return ["Towers", "Fine-tuned", "Minutes", *(metric.replace("_", " ") for metric in metrics)], lines
+
+
+def _html_table(header: list[str], lines: list[list[str]], label: str) -> str:
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
     body = "".join(
         f'<tr class="model"><th scope="row">{html.escape(line[0])}</th>'
@@ -164,6 +188,6 @@ def _html_table(rows: Sequence[Row], part: str) -> str:
         for line in lines
     )
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="Every point, {html.escape(part)} part"><table>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{html.escape(label)}"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
