@@ -23,13 +23,14 @@ def gaps(
     users: NDArray[np.int64],
     feedback: str,
     num_samples: int,
+    metric: str = "behind",
 ) -> list[dict[str, Any]]:
     """Each model's mean loss less that of the best, with a 95 % interval over users, drawn once for both.
 
     An interval that leaves out 0 shows that the model is behind.
 
     Args:     losses: (N,) by model; weights: (N,); users: (N,).
-    Returns:  tidy rows of the metric `behind`, one for every model but the best and the oracle.
+    Returns:  tidy rows, one for every model but the best and the oracle.
     """
     rivals = {name: values for name, values in losses.items() if name != ORACLE}
     if len(rivals) < 2 or not weights.sum():
@@ -39,5 +40,5 @@ def gaps(
     for name, values in rivals.items():
         if name != best:
             found = bootstrap_ratio(values - rivals[best], weights, users, num_samples=num_samples)
-            rows.append({"model": name, "feedback": feedback, "metric": "behind"} | vars(found))
+            rows.append({"model": name, "feedback": feedback, "metric": metric} | vars(found))
     return rows

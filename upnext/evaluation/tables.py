@@ -54,6 +54,7 @@ _FEEDBACK = {
     "user_pair_accuracy": "Pair accuracy, mean of users",
     "utility_ndcg": "NDCG",
     "behind": "Behind the best",
+    "ndcg_behind": "Behind in NDCG",
 }
 _STAGES = {
     "retrieved_ndcg": "NDCG@{k} as found",

@@ -105,13 +105,16 @@ def evaluate_utility(
     """
     pairs, place = pairs_within(shown.group, shown.value), np.searchsorted(rows, shown.rows)
     users = log.rows.user[shown.rows]
-    found, wrongly = [], {}
+    found, wrongly, lost = [], {}, {}
     for name, one in foreseen.items():
         for subject, scores in orders(name, one, weights).items():
             figures = utility_figures(scores[place], shown, pairs, users, num_samples)
             found += [{"model": subject} | row for row in figures]
             wrongly[subject] = 1.0 - _rightly(scores[place], pairs)
-    return found + gaps(wrongly, pairs.weight, users[pairs.better], UTILITY, num_samples)
+            lost[subject] = 1.0 - _ndcg(scores[place], shown)
+    owner = users[np.unique(shown.group, return_index=True)[1]]
+    found += gaps(wrongly, pairs.weight, users[pairs.better], UTILITY, num_samples)
+    return found + gaps(lost, np.ones(len(owner)), owner, UTILITY, num_samples, "ndcg_behind")
 
 
 def utility_figures(
@@ -128,14 +131,11 @@ def utility_figures(
     rightly, owner = _rightly(scores, pairs), users[pairs.better]
     found, place = np.unique(owner, return_inverse=True)
     per_user = np.bincount(place, pairs.weight * rightly) / np.bincount(place, pairs.weight)
-    numbers, first, group = np.unique(shown.group, return_index=True, return_inverse=True)
-    least = np.full(len(numbers), np.inf)
-    np.minimum.at(least, group, shown.value)
-    ndcg = group_ndcg(scores, shown.value - least[group], group)
+    first = np.unique(shown.group, return_index=True)[1]
     intervals: dict[str, Interval] = {
         "pair_accuracy": bootstrap_ratio(rightly, pairs.weight, owner, num_samples=num_samples),
         "user_pair_accuracy": bootstrap_over_users(per_user, found, num_samples=num_samples),
-        "utility_ndcg": bootstrap_over_users(ndcg, users[first], num_samples=num_samples),
+        "utility_ndcg": bootstrap_over_users(_ndcg(scores, shown), users[first], num_samples=num_samples),
     }
     return [
         {"feedback": UTILITY, "metric": metric, "value": one.value, "low": one.low, "high": one.high}
@@ -147,6 +147,14 @@ def _rightly(scores: NDArray[np.float64], pairs: Pairs) -> NDArray[np.float64]:
     """(P,): 1 for a pair whose better one is scored higher, a half for a tie."""
     better, worse = scores[pairs.better], scores[pairs.worse]
     return np.asarray((better > worse) + 0.5 * (better == worse), np.float64)
+
+
+def _ndcg(scores: NDArray[np.float64], shown: Impressions) -> NDArray[np.float64]:
+    """The NDCG of each group, in the order of their numbers."""
+    numbers, group = np.unique(shown.group, return_inverse=True)
+    least = np.full(len(numbers), np.inf)
+    np.minimum.at(least, group, shown.value)
+    return np.asarray(group_ndcg(scores, shown.value - least[group], group))
 
 
 def pair_validation(
