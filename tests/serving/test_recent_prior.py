@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -104,8 +105,10 @@ END_MS = (BEGIN + HOURS * 3600) * 1000
 
 
 @pytest.fixture
-def histories(news: Published) -> Histories:
-    return Histories(Release.load(news.release), None)
+def histories(news: Published) -> Iterator[Histories]:
+    release = Release.load(news.release)
+    yield Histories(release, None)
+    release.histories.close()
 
 
 def test_contexts_and_the_prior_show_in_the_report(news: Published) -> None:

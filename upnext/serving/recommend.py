@@ -20,6 +20,7 @@ from upnext.base.ids import FIRST, UNKNOWN, ExternalId
 from upnext.base.schema import LAST_ITEM
 from upnext.models.build import AnyModel
 from upnext.models.popularity import RecentlyPopular
+from upnext.models.recent import RecentPrior
 from upnext.models.stream import follow, stream_of
 from upnext.serving.assortment import Assortment
 from upnext.serving.columns import columns_of
@@ -145,16 +146,20 @@ def _popular_title(model: AnyModel) -> tuple[str, str]:
 
 def follow_stream(release: Release, histories: Histories, posted: list[LiveEvent]) -> None:
     """Let models that count, of what is popular now and of what a ranker reads, see what was posted."""
-    if posted and histories.counted is not None:
-        histories.counted.observe(histories.as_events(posted), histories.assortment)
-    for model in (release.retriever, release.popular):
-        if posted and (stream := stream_of(model)) is not None:
-            follow(model, _with_last_items(histories, posted, stream.view))
-
-
-def _with_last_items(histories: Histories, posted: list[LiveEvent], view: str) -> Events:
-    """Posted events with what each one's user chose last before it."""
+    if not posted:
+        return
     events = histories.as_events(posted)
+    if histories.counted is not None:
+        histories.counted.observe(events, histories.assortment)
+    for model in (release.retriever, release.popular):
+        stream = stream_of(model)
+        if isinstance(stream, RecentPrior) and stream.config.follows:
+            events = _with_last_items(histories, posted, events, stream.view)
+        follow(model, events)
+
+
+def _with_last_items(histories: Histories, posted: list[LiveEvent], events: Events, view: str) -> Events:
+    """Posted events with what each one's user chose last before it, in a view."""
     users = {user: number for number, user in enumerate(dict.fromkeys(event.user_id for event in posted))}
     pasts = histories.read_many(list(users)).in_view(view)
     of = np.array([users[event.user_id] for event in posted])
