@@ -168,7 +168,8 @@ def watch_time_section(rows: list[Row]) -> list[str]:
         has_interval = row["low"] is not None and row["low"] != row["high"]
         shown = f"{row['value']:.{digits}f}"
         shown += f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]" if has_interval else ""
-        return shown + (f" ±{row['seeds_reach']:.{digits}f}" if row.get("seeds_reach") else "")
+        varies = row.get("seeds_reach", 0.0) > 1e-9 * abs(row["value"])  # what is only counted has no seed
+        return shown + (f" ±{row['seeds_reach']:.{digits}f}" if varies else "")
 
     names = dict.fromkeys(name for name, _ in of)
     cells = [(name, *(cell(name, metric) for metric in _WATCH_COLUMNS)) for name in names]

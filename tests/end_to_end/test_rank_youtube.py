@@ -171,3 +171,26 @@ def test_an_amount_below_zero_is_refused_before_anything_is_trained(tmp_path):
     done = upnext("run", file, "--until", "rank")
     assert done.returncode == 2
     assert "-5" in done.stderr
+
+
+PUBLISH = (
+    'publish={retriever="popular", ranker="tube", view="watched", exclude_history=false,'
+    ' page_context={surface="home", volume=1.0}, utility={seconds=1.0}}'
+)
+
+
+def test_a_release_orders_by_what_it_expects(prepared):
+    settings = ("rank.tube.losses.seconds.loss=weighted", PUBLISH)
+    succeed("run", prepared, "--until", "publish", *(part for one in settings for part in ("--set", one)))
+    for user in (4, 5):
+        found = succeed("recommend", prepared.parent / "work", "-u", user, "-k", 8, "--context", "volume=1", "--json")
+        items = json.loads(found)["rows"][0]["items"]
+        assert [int(item["item_id"][1:]) % 2 for item in items] == [user % 2] * 8
+        assert all(15 < item["score"] < 80 for item in items)  # seconds
+
+
+def test_an_order_is_no_expectation_that_a_release_could_weigh(prepared):
+    settings = ("rank.tube.objective=listwise", "rank.tube.utility.seconds=1", PUBLISH)
+    done = upnext("run", prepared, "--until", "publish", *(part for one in settings for part in ("--set", one)))
+    assert done.returncode == 2
+    assert "'tube', which does not foresee the feedback 'seconds'" in " ".join(done.stderr.split())
