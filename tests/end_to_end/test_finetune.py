@@ -109,7 +109,10 @@ def test_from_a_csv_to_recommendations(project):
     rows = json.loads((workspace.current("report", "report").folder / "feedback.json").read_text())
     of = {(row["model"], row["metric"]): row for row in rows if row["feedback"] == "utility"}
     assert {model for model, _ in of} == {"argus", "towers", "mean", "item rates"}
-    assert {metric for _, metric in of} == {"pair_accuracy", "user_pair_accuracy", "utility_ndcg"}
+    gaps = {"behind", "ndcg_behind"}
+    assert {metric for _, metric in of} == {"pair_accuracy", "user_pair_accuracy", "utility_ndcg"} | gaps
+    assert ("towers", "behind") not in of  # nobody is ahead of them
+    assert of["item rates", "behind"]["low"] > 0
     assert all(row["low"] <= row["value"] <= row["high"] for row in of.values())
     assert of["mean", "pair_accuracy"]["value"] == 0.5  # it ties everything
     assert of["towers", "pair_accuracy"]["low"] > 0.9 > 0.6 > of["item rates", "pair_accuracy"]["high"]
