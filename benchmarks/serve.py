@@ -6,17 +6,24 @@ A synthetic release (a SASRec with random weights, random histories, a row per c
 A real server runs on one processor core, the clients on another. Requests are sent at their own moments, whether or
 not earlier ones have been answered, and a page's time counts from the moment at which it was meant to be sent, so
 that waiting counts. Every page encodes its user's history anew. Rows go to docs/results/serving.json.
+
+A minute is measured twice: as the machine is, and with its cores kept awake, as a kernel with `idle=poll` keeps them. A
+virtual machine's cores that sleep between pages come back slowly, and with caches that others have used meanwhile.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import subprocess
+import sys
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,20 +65,44 @@ def main() -> None:
     load_before = os.getloadavg()[0]
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
-        lent = Path(folder)  # the live store of each run is a new one
-        (lent / "artifacts").symlink_to((arguments.folder / "artifacts").resolve())
-        (lent / "current").mkdir()
-        (lent / "current" / "release").write_text(artifact.name)
-        with Served(lent, cores[0]) as server:
-            os.sched_setaffinity(0, {cores[-1]})
-            load = Load(server, arguments)
-            asyncio.run(load.run())
-            load.cpu_s += server.cpu_s()
-    rows = as_rows(arguments, load, load_before)
+        rows = []
+        for is_awake in (False, True):
+            lent = Path(folder) / str(is_awake)  # the live store of each run is a new one
+            (lent / "current").mkdir(parents=True)
+            (lent / "artifacts").symlink_to((arguments.folder / "artifacts").resolve())
+            (lent / "current" / "release").write_text(artifact.name)
+            with awake(cores if is_awake else []):
+                load = measure(lent, cores, arguments)
+            rows += as_rows(arguments, load, load_before, ", cores kept awake" if is_awake else "")
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.results.write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
-        print(f"{row['variant']:28} {row['metric']:12} {row['value']:g}")
+        print(f"{row['variant']:68} {row['metric']:12} {row['value']:g}")
+
+
+@contextmanager
+def awake(cores: list[int]) -> Iterator[None]:
+    """Keep cores from sleeping: on each a process runs that gives way to every other one."""
+    spin = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)); os.sched_setaffinity(0, {%d})\n"
+    commands = [[sys.executable, "-c", spin % core + "while True: pass"] for core in cores]
+    running = [subprocess.Popen(command) for command in commands]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def measure(workspace: Path, cores: list[int], arguments: argparse.Namespace) -> "Load":
+    """Serve from one core and ask from another."""
+    os.sched_setaffinity(0, set(cores))
+    with Served(workspace, cores[0]) as server:
+        os.sched_setaffinity(0, {cores[-1]})
+        load = Load(server, arguments)
+        asyncio.run(load.run())
+        load.cpu_s += server.cpu_s()
+    return load
 
 
 @dataclass
@@ -154,7 +185,7 @@ async def _until(moment: float) -> None:
         await asyncio.sleep(0)
 
 
-def as_rows(arguments: argparse.Namespace, load: Load, load_before: float) -> list[dict[str, Any]]:
+def as_rows(arguments: argparse.Namespace, load: Load, load_before: float, how: str) -> list[dict[str, Any]]:
     """A row per percentile of what the clients saw, what the server said, and how late the clients were."""
     settings = {key: value for key, value in vars(arguments).items() if not isinstance(value, Path)}
     known = {
@@ -182,17 +213,17 @@ def as_rows(arguments: argparse.Namespace, load: Load, load_before: float) -> li
         ("how late the client sent", load.late_ms),
     ]
     cpu_ms = known | {
-        "variant": "page and its share of the posts, inside the server",
+        "variant": f"page and its share of the posts, inside the server{how}",
         "metric": "cpu_ms",
         "value": round(1000 * load.cpu_s / len(load.page_ms), 2),
     }
     fallbacks: dict[str, Any] = known | {
-        "variant": "page over budget",
+        "variant": f"page over budget{how}",
         "metric": "requests",
         "value": load.num_fallbacks,
     }
     return [cpu_ms, fallbacks] + [
-        known | {"variant": variant, "metric": metric, "value": value}
+        known | {"variant": variant + how, "metric": metric, "value": value}
         for variant, some in figures
         if some
         for metric, value in [
