@@ -24,6 +24,7 @@ def test_health_and_service(client: Client, tiny: Published) -> None:
     assert client.get("/health").json() == {
         "status": "ok",
         "release": tiny.release.name,
+        "refused": None,
         "version": upnext.__version__,
     }
     about = client.get("/v1/service").json()

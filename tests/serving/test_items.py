@@ -215,7 +215,9 @@ def test_a_model_that_can_score_new_items_ranks_them(service: Service) -> None:
     model = service.release.retriever
     assert isinstance(model, SASRec)
     object.__setattr__(service.release, "retriever", ByHash.from_tensors(model.config, model.state_dict()))
-    service._changes.write([Change("unheard of", {"collection": "Films"}), Change("hidden", {}, is_available=False)])
+    service.running.changes.write(
+        [Change("unheard of", {"collection": "Films"}), Change("hidden", {}, is_available=False)]
+    )
     assortment = service.histories.assortment
     dense = assortment.dense("unheard of")
     assert dense == len(service.release.catalogue)

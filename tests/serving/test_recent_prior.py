@@ -169,7 +169,7 @@ def test_posted_events_move_the_prior_and_new_items_can_be_found(news: Published
             await service.accept([live("breaking", n, now) for n in range(300, 400)])
 
         def first(at_ms: int) -> list[object]:
-            (page,) = service._recommend([Query("u1", at_ms, 2, {"place": "north"})])
+            (page,) = service.running.recommend([Query("u1", at_ms, 2, {"place": "north"})])
             return [service.histories.assortment.describe(item)["item_id"] for item in page.rows[0].items]
 
         assert first(END_MS)[0] == f"story {HOURS - 1} north"
@@ -190,7 +190,7 @@ def test_what_others_read_next_comes_first_after_the_same_story(news: Published,
         await service.accept([LiveEvent(who, item, time_ms, f"{who} {time_ms}", context={"place": "north"})])
 
     def first(who: str) -> object:
-        (page,) = service._recommend([Query(who, END_MS + 600_000, 1)])
+        (page,) = service.running.recommend([Query(who, END_MS + 600_000, 1)])
         return service.histories.assortment.describe(page.rows[0].items[0])["item_id"]
 
     async def read() -> None:

@@ -160,7 +160,7 @@ def test_a_retriever_that_ranks_is_asked_once(
 
 def test_new_items_are_ranked_by_what_is_known_of_them(service: Service) -> None:
     changes = [Change(f"n{n:02d}", {"family": ("day", "night")[n % 2], "shelf": None}) for n in range(12)]
-    service._change([changes])
+    service._change([(service.running, changes)])
     (morning,) = ask(service, Query("a stranger", NOW, 200, MORNING))
     (night,) = ask(service, Query("a stranger", NOW, 200, NIGHT))
     for page, wanted in ((morning, False), (night, True)):

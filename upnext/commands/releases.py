@@ -58,7 +58,7 @@ def roll_back(folder: Path, name: str | None, console: Console) -> None:
         raise BadArtifact(f"{chosen} is damaged, so {current} stays current: {error}") from None
     workspace.go_back(_KIND, artifact)
     console.print(f"current release  {escape(chosen)}  [dim]before: {escape(str(current))}[/dim]")
-    console.print("A running server keeps what it loaded: start it again.")
+    console.print("A running server swaps it in within seconds, unless serve.follow is off.")
 
 
 def before_current(workspace: Workspace) -> str | None:

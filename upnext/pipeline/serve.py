@@ -10,10 +10,11 @@ import uvicorn
 from pydantic import Field
 
 from upnext.base.artifacts import Artifact, Workspace
-from upnext.base.configuration import Config
+from upnext.base.configuration import Config, Duration
 from upnext.base.errors import BadArtifact, BadConfig
 from upnext.base.locks import share
 from upnext.serving.app import create_app
+from upnext.serving.following import OwnReleases
 from upnext.serving.service import Service, ServiceSettings
 
 __all__ = ["ServeConfig", "run"]
@@ -32,6 +33,11 @@ class ServeConfig(Config):
     """Threads of one model call."""
     budget_ms: Annotated[int, Field(ge=1)] = 2000
     """A page that is not ready after so many milliseconds is answered with what is popular."""
+    follow: bool = True
+    """Swap in what the workspace points to when that changes (`publish`, `releases rollback`); no request is dropped.
+    Both releases are in memory for a moment. `false`: serve what was loaded until the end."""
+    check_every: Annotated[Duration, Field(ge=1)] = 5000
+    """How often to look which release is to be served: "5s"."""
     admin_token_env: str = "UPNEXT_ADMIN_TOKEN"
     """The environment variable that holds the token for changing items over HTTP; unset, nobody may."""
 
@@ -57,6 +63,8 @@ def run(config: ServeConfig, workspace: Workspace, announce: Callable[[str], Non
     with listener, _sharing(workspace):
         settings = ServiceSettings(config.threads, config.budget_ms, _token(config.admin_token_env))
         service = Service(release.folder, workspace.root / "live", settings)
+        if config.follow:
+            service.follow(OwnReleases(workspace), config.check_every / 1000)
         app = create_app(service)
         server_settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
         host = f"[{config.host}]" if ":" in config.host else config.host

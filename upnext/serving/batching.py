@@ -52,6 +52,7 @@ class BatchingThread(Generic[Item, Result]):
                     break
                 batch.append(following)
             self._answer(batch)
+            del first, batch  # the next one may be long in coming, and items refer to much
             if is_last:
                 return
 

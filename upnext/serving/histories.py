@@ -19,6 +19,7 @@ from upnext.base.ids import ExternalId, stable_hash
 from upnext.base.protocols import Store
 from upnext.base.schema import Schema, context_column, feedback_column
 from upnext.features.aggregates import ReadsColumns
+from upnext.features.vocabulary import Vocabulary
 from upnext.serving.assortment import Assortment
 from upnext.serving.counted import Counted
 from upnext.serving.pasts import Pasts
@@ -172,7 +173,7 @@ class Histories:
         for name in schema.contexts:
             values = [event.context.get(name) for event in posted]
             vocabulary = self.release.contexts.get(name)
-            codes = [None if value is None else _code(value, vocabulary) for value in values]
+            codes = [_code(value, vocabulary) for value in values]
             columns[context_column(name)] = _column(codes, np.float32 if vocabulary is None else np.int64)
         steps = np.arange(len(posted))
         return Events(
@@ -205,8 +206,11 @@ def _moment(event: LiveEvent) -> tuple[int, str]:
     return event.time_ms, event.event_id
 
 
-def _code(value: str | float, vocabulary: Any) -> float:
-    return float(value) if vocabulary is None else vocabulary.dense(str(value))
+def _code(value: str | float | None, vocabulary: Vocabulary | None) -> float | None:
+    """A context as models read it; None where it was posted to a release that knew it as another kind."""
+    if vocabulary is None:
+        return None if isinstance(value, str) else value
+    return vocabulary.dense(value) if isinstance(value, str) else None
 
 
 def _column(values: Sequence[float | None], dtype: type[np.generic] = np.float32) -> FlatColumn:

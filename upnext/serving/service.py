@@ -1,31 +1,38 @@
-"""The service: a release, the live store, one thread that recommends, and two that write events and changes."""
+"""The service: a running release, the live store, one thread that recommends, and two that write events and changes.
+
+Another release is swapped in between two requests: each request is answered by the release that was running when it
+began. Queries wait together with the release that they are for, so the thread that recommends answers a batch that has
+some of both in two parts.
+"""
 
 import asyncio
+import contextlib
 import gc
 import logging
+import threading
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from upnext.base.ids import ExternalId
-from upnext.serving.assortment import Assortment
 from upnext.serving.batching import BatchingThread
-from upnext.serving.changes import Change, Changes
-from upnext.serving.fallback import Fallback
+from upnext.serving.changes import Change
+from upnext.serving.following import Follower, Source
 from upnext.serving.histories import Histories, LiveEvent
 from upnext.serving.intake import Intake
-from upnext.serving.recommend import Page, Query, follow_stream, recommend
-from upnext.serving.records import ItemRecord
+from upnext.serving.recommend import Page, Query
 from upnext.serving.release import Release
+from upnext.serving.running import Running
 from upnext.store.embedded import LmdbStore
 
 __all__ = ["Service", "ServiceSettings"]
 
 _LOG = logging.getLogger("upnext.serving")
+
+Asked = TypeVar("Asked")
 
 
 @dataclass(frozen=True)
@@ -43,78 +50,142 @@ class ServiceSettings:
 class Service:
     """Answers queries and takes events; `close` it when done.
 
+    A request takes `running` once, and uses nothing else of a release.
+
     Args:     release_folder: what publish made; live_folder: where posted events live, made if need be.
     """
 
     def __init__(self, release_folder: Path, live_folder: Path, settings: ServiceSettings | None = None) -> None:
         self.settings = settings or ServiceSettings()
         torch.set_num_threads(self.settings.threads)
-        self.release = Release.load(release_folder)
+        release = Release.load(release_folder)
         self._live = LmdbStore(live_folder)
-        self.histories = Histories(self.release, self._live)
-        follow_stream(self.release, self.histories, self.histories.posted())  # here, so that no visitor waits for it
-        self._unseen: deque[LiveEvent] = deque()
-        self.intake = Intake(self._live, self._unseen.extend)
-        self._changes = Changes(self._live, self.release.catalogue, "server", self._on_change)
-        self._changing: BatchingThread[Sequence[Change], None] = BatchingThread("changes", self._change)
-        self._fallback = Fallback(self.histories)
-        self._warm_up()
-        self._inference: BatchingThread[Query, Page] = BatchingThread("inference", self._recommend)
+        self.running = Running(release, self._live)
+        self.running.catch_up()
+        gc.collect()
+        gc.freeze()  # what was loaded stays: looking through it again and again would stop pages for tens of ms
+        self._told: tuple[Running, ...] = (self.running,)
+        self._swapping = threading.Lock()
+        self.intake = Intake(self._live, self._tell)
+        self._changing: BatchingThread[tuple[Running, Sequence[Change]], None]
+        self._changing = BatchingThread("changes", self._change)
+        self._inference: BatchingThread[tuple[Running, Query], Page]
+        self._inference = BatchingThread("inference", self._recommend)
+        self._follower: Follower | None = None
 
-    async def recommend(self, query: Query) -> tuple[Page, float]:
+    @property
+    def release(self) -> Release:
+        """The release that new requests are answered by."""
+        return self.running.release
+
+    @property
+    def histories(self) -> Histories:
+        """What it knows of users."""
+        return self.running.histories
+
+    @property
+    def serves(self) -> str:
+        """The name of that release."""
+        return self.running.release.name
+
+    @property
+    def refused(self) -> str | None:
+        """Why the release that should be served by now is not, if so."""
+        return None if self._follower is None else self._follower.refused
+
+    async def recommend(self, query: Query, running: Running | None = None) -> tuple[Page, float]:
         """The page of a query, and how many milliseconds it took.
 
         Where the page is not ready within the budget, or its making fails, it is what is popular.
+
+        Args:     running: the release of the request; unset, the one that runs now.
         """
         start = time.perf_counter()
+        running = running or self.running
         try:
-            page = await asyncio.wait_for(self._inference.submit(query), self.settings.budget_ms / 1000)
+            page = await asyncio.wait_for(self._inference.submit((running, query)), self.settings.budget_ms / 1000)
         except TimeoutError:
-            page = self._fallback.page(query, f"no answer within {self.settings.budget_ms} ms")
+            page = running.fallback.page(query, f"no answer within {self.settings.budget_ms} ms")
         except Exception as error:
             _LOG.error("a page failed, and this is our bug", exc_info=error)
-            page = self._fallback.page(query, "the ranking failed")
+            page = running.fallback.page(query, "the ranking failed")
         return page, (time.perf_counter() - start) * 1000
 
     async def accept(self, events: list[LiveEvent]) -> None:
         """Take checked events; they are on disk, and in the next answer, when this returns."""
         await self.intake.accept(events)
 
-    async def change(self, changes: Sequence[Change]) -> None:
+    async def change(self, changes: Sequence[Change], running: Running | None = None) -> None:
         """Change the catalogue, all or nothing; it is on disk, and in the next answer, when this returns.
 
+        Args:     running: as for `recommend`.
         Raises:   NotFound, BadRequest: an item that cannot be changed so.
         """
-        await self._changing.submit(changes)
+        await self._changing.submit((running or self.running, changes))
+
+    def follow(self, source: Source, period_s: float) -> None:
+        """Swap in, from now on, what a source says is to be served."""
+        self._follower = Follower(self, source, period_s)
+
+    def swap(self, release_folder: Path) -> None:
+        """Load another release beside the one that runs, then answer every request that begins by the new one.
+
+        The old one answers what it was asked before, and is let go. Events and changes go on while this loads, in a
+        thread that serves nobody.
+
+        Raises:   BadArtifact, or whatever a broken release brings about: then the old one goes on.
+        """
+        with _without_collections():
+            new = Running(Release.load(release_folder), self._live)
+            self._told = (self.running, new)
+            try:
+                new.catch_up(lambda: asyncio.run(self.intake.accept([])))  # what was written before it, was told of
+                with self._swapping:  # no change of an item comes in between
+                    new.changes.follow()
+                    self.running = new
+            finally:
+                self._told = (self.running,)
 
     def close(self) -> None:
         """Finish what waits and close the stores."""
+        if self._follower is not None:
+            self._follower.close()
         self.intake.close()
         self._changing.close()
         self._inference.close()
         self._live.close()
         self.release.histories.close()
 
-    def _warm_up(self) -> None:
-        """Make a page for nobody: what is worked out only once makes no visitor wait."""
-        recommend(self.release, self.histories, [Query("", time.time_ns() // 1_000_000)])
-        gc.collect()
-        gc.freeze()  # what was loaded stays: looking through it again and again would stop pages for tens of ms
+    def _tell(self, events: list[LiveEvent]) -> None:
+        for running in self._told:
+            running.unseen.extend(events)
 
-    def _recommend(self, queries: list[Query]) -> Sequence[Page]:
-        self._changes.follow()
-        new = [self._unseen.popleft() for _ in range(len(self._unseen))]
-        follow_stream(self.release, self.histories, new)
-        pages = recommend(self.release, self.histories, queries)
-        if self._fallback.is_old():
-            self._fallback.refresh()
-        return pages
+    def _recommend(self, asked: list[tuple[Running, Query]]) -> list[Page]:
+        pages = {running: iter(running.recommend(queries)) for running, queries in _by_release(asked).items()}
+        return [next(pages[running]) for running, _ in asked]
 
-    def _change(self, groups: list[Sequence[Change]]) -> list[None]:
-        self._changes.write([change for group in groups for change in group])
-        return [None] * len(groups)
+    def _change(self, asked: list[tuple[Running, Sequence[Change]]]) -> list[None]:
+        with self._swapping:
+            for running, groups in _by_release(asked).items():
+                running.changes.write([change for group in groups for change in group])
+            self.running.changes.follow()
+        return [None] * len(asked)
 
-    def _on_change(self, records: Mapping[ExternalId, ItemRecord]) -> None:
-        assortment = Assortment(self.release, records)
-        assortment.prepare()  # here, so that no request has to wait for it
-        self.histories.assortment = assortment
+
+def _by_release(asked: list[tuple[Running, Asked]]) -> dict[Running, list[Asked]]:
+    """What was asked of each release, in order: of one, but around a swap."""
+    groups: dict[Running, list[Asked]] = {}
+    for running, one in asked:
+        groups.setdefault(running, []).append(one)
+    return groups
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Look for no garbage meanwhile, and never in what was made: it would stop pages for tens of milliseconds."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -23,6 +23,7 @@ const alertBox = byId("alert");
 const state = {
   user: null, // as the API gave it, or as typed until it has
   actions: [],
+  release: null, // the service may swap another one in
   context: {}, // of what the page asks and posts
   known: new Map(), // what the user did with each item
   rows: [],
@@ -111,6 +112,8 @@ async function load(done = "") {
   try {
     const [answer, history] = await Promise.all([getRecommendations(state.user, ROW_LENGTH, state.context, signal), historyOf(state.user, signal)]);
     if (signal.aborted) return;
+    if (answer.release !== state.release) showService(await getService()); // another one was swapped in
+    if (signal.aborted) return;
     state.user = answer.user_id ?? state.user;
     state.known = remember(history.events, state.actions);
     state.rows = withUnfinished(answer.rows, history.events);
@@ -119,7 +122,6 @@ async function load(done = "") {
     state.isShown = true;
     showHistory(history.events, HISTORY_LENGTH, state.actions, { isSameUser: isReload });
     const took = milliseconds(answer.latency_ms);
-    byId("release").textContent = answer.release;
     byId("latency").textContent = took;
     byId("user-kind").textContent = answer.is_known ? "Known user" : "New here";
     if (!isReload) say(`Rows for ${state.user} in ${took}.`, true);
@@ -212,19 +214,23 @@ setUpSheet({ onAction: act, onPlayed: played, memory: () => state });
 setUpSearch({ onChoose: (item) => openSheet({ item }), onError: showError });
 byId("new-visitor").addEventListener("click", () => setUser(newVisitor()));
 
+function showService(service) {
+  state.actions = service.actions ?? [];
+  state.context = service.page_context ?? {};
+  state.release = service.release;
+  byId("service-title").textContent = service.title;
+  document.title = service.title;
+  byId("release").textContent = service.release;
+  byId("size").textContent = `${count(service.num_items, "item")}, ${count(service.num_users, "user")}`;
+}
+
 async function start() {
   hideError();
   showHeroSkeleton();
   showRowsSkeleton();
   showHistorySkeleton();
   try {
-    const service = await getService();
-    state.actions = service.actions ?? [];
-    state.context = service.page_context ?? {};
-    byId("service-title").textContent = service.title;
-    document.title = service.title;
-    byId("release").textContent = service.release;
-    byId("size").textContent = `${count(service.num_items, "item")}, ${count(service.num_users, "user")}`;
+    showService(await getService());
     const wanted = new URLSearchParams(location.search).get("user");
     const first = wanted || (await getUsers("", 1)).users[0]?.user_id;
     await setUser(first ?? newVisitor());

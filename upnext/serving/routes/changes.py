@@ -12,6 +12,7 @@ from upnext.serving.changes import Change, check_columns
 from upnext.serving.intake import check_user
 from upnext.serving.routes.asked import AnyRequest, id_in_path, json_body, service_of
 from upnext.serving.routes.bodies import taking
+from upnext.serving.running import Running
 from upnext.serving.service import Service
 
 __all__ = ["availability", "put_item", "remove_item"]
@@ -54,9 +55,9 @@ def _check_token(request: AnyRequest, service: Service) -> None:
         raise Unauthorized("changing items needs the header `Authorization: Bearer TOKEN`; this token is another one")
 
 
-def _item_id(service: Service, item_id: ExternalId, where: str) -> ExternalId:
+def _item_id(running: Running, item_id: ExternalId, where: str) -> ExternalId:
     """An item's id as the catalogue writes ids: integers, or text."""
-    vocabulary = service.release.catalogue.vocabulary
+    vocabulary = running.release.catalogue.vocabulary
     checked = check_user(vocabulary.parse(item_id) if isinstance(item_id, str) else item_id, where)
     if isinstance(checked, int) != vocabulary.is_integer:
         kind = "integers" if vocabulary.is_integer else "text"
@@ -69,10 +70,11 @@ async def put_item(request: AnyRequest) -> dict[str, Any]:
     """Add an item, or change columns of one: `{"title": "…", "genres": ["…"], "collection": "…"}`."""
     service = service_of(request)
     _check_token(request, service)
-    item_id = _item_id(service, id_in_path(request, "/v1/items/"), "item_id")
     columns = await json_body(request, dict[str, Any], '{"title": "A title"}')
-    checked = check_columns(columns, service.release.catalogue, "the body")
-    await service.change([Change(item_id, checked)])
+    running = service.running
+    item_id = _item_id(running, id_in_path(request, "/v1/items/"), "item_id")
+    checked = check_columns(columns, running.release.catalogue, "the body")
+    await service.change([Change(item_id, checked)], running)
     return {"item_id": item_id} | checked
 
 
@@ -84,12 +86,12 @@ async def availability(request: AnyRequest) -> dict[str, Any]:
     body = await json_body(request, Availabilities, _EXAMPLE)
     if not 1 <= len(body.items) <= _MAX_ITEMS:
         raise BadRequest(f"the body has {len(body.items)} items; send 1 to {_MAX_ITEMS} at a time")
-    await service.change(
-        [
-            Change(_item_id(service, one.item_id, f"items[{number}].item_id"), is_available=one.available)
-            for number, one in enumerate(body.items)
-        ]
-    )
+    running = service.running
+    changes = [
+        Change(_item_id(running, one.item_id, f"items[{number}].item_id"), is_available=one.available)
+        for number, one in enumerate(body.items)
+    ]
+    await service.change(changes, running)
     return {"changed": len(body.items)}
 
 
@@ -98,6 +100,7 @@ async def remove_item(request: AnyRequest) -> dict[str, Any]:
     """Take an item out of every row for good; histories keep it."""
     service = service_of(request)
     _check_token(request, service)
-    item_id = _item_id(service, id_in_path(request, "/v1/items/"), "item_id")
-    await service.change([Change(item_id, is_removed=True)])
+    running = service.running
+    item_id = _item_id(running, id_in_path(request, "/v1/items/"), "item_id")
+    await service.change([Change(item_id, is_removed=True)], running)
     return {"item_id": item_id, "removed": True}

@@ -22,9 +22,7 @@ async def events(request: AnyRequest) -> dict[str, Any]:
     body = await json_body(request, PostedEvents, _EXAMPLE)
     if not 1 <= len(body.events) <= _MAX_EVENTS:
         raise BadRequest(f"the body has {len(body.events)} events; post 1 to {_MAX_EVENTS} at a time")
-    checked = [
-        check_event(event, service.histories.assortment, f"events[{number}]")
-        for number, event in enumerate(body.events)
-    ]
+    assortment = service.histories.assortment
+    checked = [check_event(event, assortment, f"events[{number}]") for number, event in enumerate(body.events)]
     await service.accept(checked)
     return {"accepted": len(checked), "event_ids": [event.event_id for event in checked]}

@@ -20,8 +20,8 @@ async def item(
     k: Annotated[int, QueryParameter(ge=1, le=MAX_K, description="with /similar: how many items")] = 20,
 ) -> dict[str, Any]:
     """One item of the catalogue; where the path goes on with /similar, the items whose vectors are nearest to its."""
-    service = service_of(request)
-    release, assortment = service.release, service.histories.assortment
+    assortment = service_of(request).histories.assortment
+    release = assortment.release
     asks_for_similar = raw_path(request).removesuffix("/").endswith(_SIMILAR)
     dense = find_item(assortment, id_in_path(request, "/v1/items/", _SIMILAR if asks_for_similar else ""))
     described = assortment.describe(dense)

@@ -28,7 +28,8 @@ async def recommendations(
 ) -> dict[str, Any]:
     """Rows for a user. Any other parameter is a context of the request: `surface=home`."""
     service = service_of(request)
-    release = service.release
+    running = service.running
+    release = running.release
     contexts = {name: value for name, value in request.query_params.items() if name not in _OWN}
     query = Query(
         user_id=user_of(release, user_id),
@@ -37,8 +38,8 @@ async def recommendations(
         context=check_context(contexts, release.schema.contexts, "the query"),
         unfamiliar=unfamiliar,
     )
-    page, latency_ms = await service.recommend(query)
-    request_id, assortment = secrets.token_hex(8), service.histories.assortment
+    page, latency_ms = await service.recommend(query, running)
+    request_id, assortment = secrets.token_hex(8), running.histories.assortment
     return {
         "user_id": page.user_id,
         "is_known": page.is_known,

@@ -20,11 +20,11 @@ async def users(
     request: AnyRequest, search: FromQuery[str] = "", limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 50
 ) -> dict[str, Any]:
     """Users of the log whose id contains the text, in the order of their first event."""
-    service = service_of(request)
+    running = service_of(request).running
 
     def find() -> tuple[list[ExternalId], list[int]]:
-        found = service.release.users.containing(search, limit)
-        return found, [len(past) for past, _ in service.histories.read(found)]
+        found = running.release.users.containing(search, limit)
+        return found, [len(past) for past, _ in running.histories.read(found)]
 
     found, counts = await asyncio.to_thread(find)  # other requests need not wait for it
     return {"users": [{"user_id": user, "num_events": count} for user, count in zip(found, counts, strict=True)]}
@@ -33,10 +33,10 @@ async def users(
 @get("/v1/users/{user_id:path}")
 async def history(request: AnyRequest, limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 50) -> dict[str, Any]:
     """What a user chose, the latest first; an unknown user has an empty history. The path ends in /history."""
-    service = service_of(request)
-    release = service.release
+    running = service_of(request).running
+    release = running.release
     user = user_of(release, id_in_path(request, "/v1/users/", "/history"))
-    ((past, is_live),) = service.histories.read([user])
+    ((past, is_live),) = running.histories.read([user])
     # What was shown but not chosen is no history to a person; what was posted here always is. Items that were posted
     # under an earlier release may have left the catalogue since.
     is_chosen = np.ones(len(past), np.bool_) if release.view == ALL else past.views[release.view]
@@ -46,7 +46,7 @@ async def history(request: AnyRequest, limit: Annotated[int, QueryParameter(ge=1
         "num_events": len(rows),
         "events": [
             {
-                "item": service.histories.assortment.describe(int(past.item[row])),
+                "item": running.histories.assortment.describe(int(past.item[row])),
                 "time_ms": int(past.time_ms[row]),
                 "feedback": {
                     name: round(float(past.columns[feedback_column(name)].values[row]), 4)

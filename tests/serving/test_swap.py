@@ -1,0 +1,302 @@
+"""A swap: every request is answered by one release, what is posted around it counts once, and a bad one is refused."""
+
+import asyncio
+import gc
+import json
+import logging
+import shutil
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+
+from tests.serving.asking import ids, post, rows
+from tests.serving.projects import STRANGE, STRANGE_ITEMS, Published, publish_strange
+from upnext.base.artifacts import Artifact, Workspace
+from upnext.base.errors import BadArtifact
+from upnext.base.files import file_hash
+from upnext.commands.project import load_project
+from upnext.pipeline import publish
+from upnext.serving.app import create_app
+from upnext.serving.changes import Change
+from upnext.serving.following import Follower, OwnReleases
+from upnext.serving.histories import Histories, LiveEvent
+from upnext.serving.recommend import Page, Query
+from upnext.serving.running import Running
+from upnext.serving.service import Service
+
+NOW = 1_800_000_000_000
+
+
+@pytest.fixture(scope="module")
+def other(tiny: Published, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The tiny service with another retriever, under other settings."""
+    lent = tiny.lend(tmp_path_factory.mktemp("other") / "workspace")
+    text = tiny.file.read_text().replace(str(tiny.workspace), str(lent)).replace('title = "Tiny"', 'title = "Other"')
+    file = lent / "project.toml"
+    file.write_text(text.replace('retriever = "sasrec"', 'retriever = "popular-now"'))
+    project = load_project(file)
+    assert project.publish is not None
+    publish.run(project.publish, project.opened())
+    return Published(file, lent)
+
+
+@pytest.fixture(scope="module")
+def renumbered(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The strange service with its items in the opposite order: every dense id means another one, and one is gone."""
+    return publish_strange(tmp_path_factory.mktemp("renumbered"), STRANGE_ITEMS[:0:-1])
+
+
+def names(page: Page, running: Running) -> list[list[Any]]:
+    return [[running.histories.assortment.describe(item)["item_id"] for item in row.items] for row in page.rows]
+
+
+def test_a_request_is_answered_by_the_release_that_ran_when_it_began(
+    strange: Published, renumbered: Published, start: Callable[[Published], Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, go_on = start(strange), threading.Event()
+    old, recommend = service.running, Running.recommend
+    batches: list[list[tuple[Running, list[Query]]]] = []
+
+    def held(running: Running, queries: list[Query]) -> list[Page]:
+        assert go_on.wait(60)
+        batches.append([(running, queries)])
+        return recommend(running, queries)
+
+    monkeypatch.setattr(Running, "recommend", held)
+
+    async def ask() -> list[Page]:
+        first = [asyncio.create_task(service.recommend(Query(user, NOW, 5))) for user in ("p", "q")]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(service.swap, renumbered.release)  # while both wait
+        second = [asyncio.create_task(service.recommend(Query(user, NOW, 5))) for user in ("q", "p")]
+        await asyncio.sleep(0)
+        go_on.set()
+        return [page for page, _ in await asyncio.gather(*first, *second)]
+
+    pages = asyncio.run(ask())
+    assert service.serves == renumbered.release.name != old.release.name
+    for pair, running in ((pages[:2], old), (pages[2:], service.running)):
+        assert [page.user_id for page in pair] == (["p", "q"] if running is old else ["q", "p"])
+        expected = recommend(running, [Query(page.user_id, NOW, 5) for page in pair])
+        assert [names(page, running) for page in pair] == [names(page, running) for page in expected]
+    assert names(pages[0], old) != names(pages[2], service.running)
+
+
+def event(number: int, item: Any, user: str = "visitor") -> LiveEvent:
+    return LiveEvent(user, item, NOW + number, f"event {number}", feedback={"played": 1.0})
+
+
+def counted(running: Running) -> list[int]:
+    """How often each item was chosen lately, as the row "Popular now" has it."""
+    model: Any = running.release.popular
+    model.cover(len(running.histories.assortment))
+    return [int(count) for count in model.counts_at(NOW + 1000)]  # the fraction tells of earlier ones
+
+
+def test_what_is_posted_before_while_and_after_counts_once(
+    tiny: Published, other: Published, start: Callable[[Published], Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = start(tiny)
+    item = service.release.catalogue.vocabulary.ids[7]
+    number = 0
+
+    def post_some() -> None:
+        nonlocal number
+        service.intake._write([[event(number, item), event(number + 1, item)], [event(number, item)]])
+        number += 2
+
+    posted = Histories.posted
+
+    def around(histories: Histories) -> list[LiveEvent]:
+        post_some()  # is in what is read here, and was told of
+        found = posted(histories)
+        post_some()  # was told of alone
+        return found
+
+    post_some()
+    monkeypatch.setattr(Histories, "posted", around)
+    service.swap(other.release)
+    monkeypatch.undo()
+    post_some()
+    service.running.recommend([Query("visitor", NOW + 1000)])
+    after = counted(service.running)
+    ((past, is_live),) = service.histories.read(["visitor"])
+    assert (len(past), int(is_live.sum()), number) == (8, 8, 8)
+    assert counted(start(other).running) == after  # as after a restart
+    assert sum(after) == after[service.histories.assortment.dense(item)] == 8
+
+
+def test_an_item_that_comes_while_a_release_is_loaded_is_there_after(
+    tiny: Published, other: Published, start: Callable[[Published], Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = start(tiny)
+    with TestClient(create_app(service)) as client:
+        posted = Histories.posted
+
+        def meanwhile(histories: Histories) -> list[LiveEvent]:
+            service._change([(service.running, [Change("quite new", {"title": "Quite new"})])])
+            service.intake._write([[event(0, "quite new")]])
+            return posted(histories)
+
+        monkeypatch.setattr(Histories, "posted", meanwhile)
+        service.swap(other.release)
+        monkeypatch.undo()
+        assert client.get("/v1/items/quite%20new").json()["title"] == "Quite new"
+        assert client.get("/v1/service").json()["title"] == "Other"
+        history = client.get("/v1/users/visitor/history").json()["events"]
+        assert ids(history) == ["quite new"]
+        rows(client, "a stranger")
+        assert counted(service.running)[service.histories.assortment.dense("quite new")] == 1
+
+
+def test_posted_ids_mean_the_same_to_a_release_that_numbers_otherwise(
+    strange: Published, renumbered: Published, start: Callable[[Published], Service]
+) -> None:
+    service = start(strange)
+    with TestClient(create_app(service)) as client:
+        kept = {"user_id": "p", "item_id": "history", "context": {"age": 3}, "feedback": {"stars": 5}}
+        post(client, kept, {"user_id": "p", "item_id": "a/b"})
+        service.swap(renumbered.release)
+        assert ids(client.get("/v1/users/p/history").json()["events"]) == ["history"]  # a/b is in no catalogue now
+        shown = ids(rows(client, "p", k=200)["for-you"])
+        assert "history" not in shown
+        assert len(shown) == len(STRANGE_ITEMS) - 2
+        post(client, {"user_id": "p", "item_id": "é"})
+        assert "é" not in ids(rows(client, "p", k=200)["for-you"])
+
+
+def test_a_context_that_became_of_another_kind_is_like_none(
+    strange: Published, tmp_path: Path, start: Callable[[Published], Service]
+) -> None:
+    other = publish_strange(tmp_path, settings=STRANGE.replace('age = "numeric"', 'age = "categorical"'))
+    service = start(strange)
+    with TestClient(create_app(service)) as client:
+        post(client, {"user_id": "p", "item_id": "é", "context": {"age": 30.5}})
+        service.swap(other.release)
+        assert ids(client.get("/v1/users/p/history").json()["events"]) == ["é"]
+        post(client, {"user_id": "p", "item_id": "a b", "context": {"age": "young"}})
+        rows(client, "p")
+        service.swap(strange.release)
+        assert ids(client.get("/v1/users/p/history").json()["events"]) == ["a b", "é"]
+        assert rows(client, "p")
+
+
+def test_the_old_one_is_let_go_without_a_search_for_garbage(
+    tiny: Published, other: Published, start: Callable[[Published], Service]
+) -> None:
+    service = start(tiny)
+    gc.collect()
+    gc.disable()
+    try:
+        with TestClient(create_app(service)) as client:
+            rows(client, "u00001")
+            client.get("/v1/search", params={"q": "the"})
+            gone: list[Any] = [weakref.ref(one) for one in (service.running, service.release, service.histories)]
+            gone.append(weakref.ref(service.release.retriever))
+            service.swap(other.release)
+            rows(client, "u00001")
+            assert [one() for one in gone] == [None] * 4
+            service.swap(tiny.release)  # its store can be opened again
+    finally:
+        gc.enable()
+
+
+def copied(workspace: Workspace, release: Path, name: str) -> Path:
+    """A release under another name, to be damaged."""
+    folder = workspace.root / "artifacts" / name
+    shutil.copytree(release, folder)
+    return folder
+
+
+def use(workspace: Workspace, name: str) -> None:
+    workspace.use("release", Artifact(workspace.root / "artifacts" / name, {}))
+
+
+def rehash(folder: Path, name: str) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = file_hash(folder / name)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_what_cannot_be_served_is_refused_and_the_old_one_goes_on(
+    tiny: Published, other: Published, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = Workspace(tmp_path)
+    good, next_ = (copied(workspace, one, f"release-{n}") for n, one in enumerate((tiny.release, other.release)))
+    use(workspace, good.name)
+    service = Service(good, tmp_path / "live")
+    follower = Follower(service, OwnReleases(workspace), 1000)
+    service._follower = follower  # it looks when the test says so
+    tampered, unknown, hollow, gone = (copied(workspace, other.release, f"release-{n}") for n in range(2, 6))
+    (tampered / "items.arrow").write_bytes(b"something else")
+    text = (unknown / "manifest.json").read_text()
+    (unknown / "manifest.json").write_text(text.replace('"format_version": 1', '"format_version": 99'))
+    (hollow / "posted.npy").write_bytes(b"\x93NUMPY and then nothing")
+    rehash(hollow, "posted.npy")
+    (gone / "manifest.json").unlink()
+    reasons = {"tampered": "was changed after it was written", "unknown": "format version 99", "gone": "no finished"}
+    with TestClient(create_app(service)) as client, caplog.at_level(logging.ERROR):
+        user = service.release.users.ids[0]
+        before = rows(client, user)
+        for bad, why in (
+            (tampered, reasons["tampered"]),
+            (unknown, reasons["unknown"]),
+            (hollow, "it cannot be loaded"),
+            (gone, reasons["gone"]),
+        ):
+            use(workspace, bad.name)
+            follower._look()
+            follower._look()
+            health = client.get("/health").json()
+            assert health["release"] == good.name
+            assert why in health["refused"] == client.get("/v1/service").json()["refused"]
+            assert rows(client, user) == before
+            assert caplog.text.count(f"{bad.name} is refused: ") == 1
+            assert f"{good.name} goes on" in caplog.text
+        use(workspace, next_.name)
+        follower._look()
+        assert client.get("/health").json()["refused"] is None
+        assert client.get("/health").json()["release"] == next_.name
+        assert rows(client, user) != before
+
+
+def test_a_refused_one_is_tried_again_after_longer_and_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, tried = 0.0, []
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    class Nothing:
+        serves = "a"
+        is_mended = False
+
+        def current(self) -> str:
+            return "b"
+
+        def fetch(self, name: str) -> Path:
+            tried.append(now)
+            if not self.is_mended:
+                raise BadArtifact("damaged")
+            return Path("a")
+
+        def took(self, folder: Path) -> None:
+            pass
+
+        def swap(self, release_folder: Path) -> None:
+            raise AssertionError("it serves that already")
+
+    both = Nothing()
+    follower = Follower(both, both, 10.0)
+    for second in range(0, 100, 10):
+        now = float(second)
+        follower._look()
+    assert tried == [0, 10, 30, 70]
+    now, both.is_mended = 1000.0, True
+    follower._look()
+    follower._look()
+    assert (len(tried), follower.refused) == (5, None)
+    follower.close()
