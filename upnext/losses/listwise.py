@@ -49,7 +49,7 @@ def listwise_softmax_loss(
         total = gains.sum(1)
     chooses = total > 0
     shares = gains / torch.where(chooses, total, 1.0)[:, None]
-    losses = -(shares * _log_softmax(scores, mask)).sum(1)
+    losses = -(shares * _log_softmax(present(scores, mask), mask)).sum(1)
     return losses[chooses].sum(), chooses.sum().to(losses.dtype)
 
 
@@ -66,7 +66,7 @@ def multi_positive_loss(
     """
     is_positive = _gains(labels, mask) > 0
     chooses = is_positive.any(1)
-    log_softmax = _log_softmax(student, mask)[chooses]
+    log_softmax = _log_softmax(present(student, mask), mask)[chooses]
     losses = -log_softmax.masked_fill(~is_positive[chooses], -torch.inf).logsumexp(1)
     return losses.sum(), chooses.sum().to(losses.dtype)
 
@@ -89,9 +89,9 @@ def list_probability_loss(
     Returns:  the sum, and how many sets of two or more it is of: one candidate leaves nothing to choose.
     Source:   WO 2023/064083, ranking distillation by list probability, and by temperature.
     """
-    log_targets = _log_softmax(teacher.detach() / temperature, mask)
+    log_targets = _log_softmax(present(teacher.detach(), mask) / temperature, mask)
     targets = torch.where(mask, log_targets.exp(), 0.0)
-    log_softmax = _log_softmax(student / temperature, mask)
+    log_softmax = _log_softmax(present(student, mask) / temperature, mask)
     compared = log_softmax - log_targets if as_divergence else log_softmax
     chooses = mask.sum(1) > 1
     losses = -(targets * compared).sum(1)[chooses]
@@ -107,8 +107,7 @@ def _gains(utility: Tensor, mask: Tensor) -> Tensor:
 
 
 def _log_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """log softmax over the candidates of the mask, 0 elsewhere; at least float32."""
-    scores = present(scores, mask)
+    """log softmax over the candidates of the mask, 0 elsewhere."""
     # A set of none is all 0 here: a softmax of -inf alone would be NaN, and so would its gradient.
     outside = ~mask & mask.any(1, keepdim=True)
     return scores.masked_fill(outside, -torch.inf).log_softmax(1).masked_fill(~mask, 0.0)

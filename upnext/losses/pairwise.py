@@ -78,7 +78,9 @@ def label_pair_loss(
     """
     difference = pair_differences(present(labels, mask))
     pairs = pairs_of(mask) if ties == "keep" else pairs_of(mask) & (difference != 0)
-    return _logistic(student, (1 + difference.sign()) / 2, mask, pairs.to(difference.dtype), pair_weights, per_set)
+    weights = _weighted(pairs.to(difference.dtype), pair_weights)
+    losses = _cross_entropy(present(student, mask), (1 + difference.sign()) / 2)
+    return reduced(*sums_of_sets(losses, weights), per_set)
 
 
 def pair_probability_loss(
@@ -124,10 +126,11 @@ def pair_probability_loss(
             weights = weights * (first_only - second_only).abs()
         case "tied":
             targets = (1 + first_only - second_only) / 2
-    total, weight = _logistic(
-        student / temperature, targets, mask, weights, pair_weights, per_set, as_divergence=as_divergence
-    )
-    return total * temperature**temperature_power, weight
+    losses = _cross_entropy(present(student, mask) / temperature, targets)
+    if as_divergence:
+        losses = losses - torch.special.entr(targets) - torch.special.entr(1 - targets)
+    losses = losses * temperature**temperature_power
+    return reduced(*sums_of_sets(losses, _weighted(weights, pair_weights)), per_set)
 
 
 def pair_difference_loss(
@@ -150,21 +153,10 @@ def pair_difference_loss(
     return reduced(*sums_of_sets(gaps.square(), weights), per_set)
 
 
-def _logistic(
-    student: Tensor,
-    targets: Tensor,
-    mask: Tensor,
-    weights: Tensor,
-    pair_weights: Tensor | None,
-    per_set: bool,
-    as_divergence: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Σ w · cross-entropy of the targets (B, N, N) and σ(s_i - s_j)."""
-    logits = pair_differences(present(student, mask))
-    losses = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
-    if as_divergence:
-        losses = losses - torch.special.entr(targets) - torch.special.entr(1 - targets)
-    return reduced(*sums_of_sets(losses, _weighted(weights, pair_weights)), per_set)
+def _cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
+    """(B, N, N) of the targets and σ(s_i - s_j)."""
+    logits = pair_differences(scores)
+    return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
 
 
 def _weighted(weights: Tensor, pair_weights: Tensor | None) -> Tensor:
