@@ -104,10 +104,9 @@ class _SquaredDifferences(torch.autograd.Function):
     def forward(ctx: Any, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
         total = weights.sum(1, keepdim=True)
         share = weights / torch.where(total > 0, total, 1.0)
-        centred = teacher - student
-        # Twice: the mean of large numbers is rounded, that of what is left is not.
-        for _ in range(2):
-            centred = centred - (share * centred).sum(1, keepdim=True)
+        # Each by itself before one is subtracted from the other, so that a high level costs neither its digits; and
+        # once more, for the means of large numbers are rounded.
+        centred = _centred(_centred(teacher, share) - _centred(student, share), share)
         slopes = centred * weights * total
         ctx.save_for_backward(slopes)
         return (slopes * centred).sum(1)
@@ -116,6 +115,10 @@ class _SquaredDifferences(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (slopes,) = ctx.saved_tensors
         return -2 * grad_outputs[0][:, None] * slopes, None, None
+
+
+def _centred(scores: Tensor, share: Tensor) -> Tensor:
+    return scores - (share * scores).sum(1, keepdim=True)
 
 
 def _over_items(losses: Tensor, mask: Tensor, weights: Tensor | None, per_set: bool) -> tuple[Tensor, Tensor]:
