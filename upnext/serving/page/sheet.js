@@ -18,6 +18,7 @@ let from = null; // where the focus was among the cards
 let heard = null; // the page's callbacks
 let asked = new AbortController();
 
+const thousandths = (part) => Math.round(part * 1000) / 1000;
 const inSheet = (selector) => sheet.querySelector(selector);
 
 /** Why an item is on the page, in a sentence. */
@@ -66,7 +67,7 @@ function settle() {
   if (!shown?.player) return;
   const { player, action, posted, row, item } = shown;
   if (player.state.isPlaying) player.pause();
-  const part = Math.round(player.state.part * 1000) / 1000;
+  const part = thousandths(player.state.part);
   if (part === posted || part === 0) return;
   shown.posted = part;
   heard.onPlayed(action, part, { row, item });
@@ -106,7 +107,7 @@ export function openSheet({ row = null, item, near = null }, { isPlaying = false
   const action = actions.find((each) => each.part_played) ?? null;
   const { part, done } = recall(known, item);
   const begun = part !== null && part < ALMOST_ALL ? part : 0;
-  shown = { row, item, action, player: null, posted: begun };
+  shown = { row, item, action, player: null, posted: thousandths(begun) };
   const buttons = actions.map((each, i) => {
     const button = actionButton(each, item, i === 0 || actions.length < 5);
     markDone(button, done.has(each.name));
