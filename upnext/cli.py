@@ -134,9 +134,17 @@ def publish(file: File, overrides: Set = None) -> None:
 
 
 @app.command()
-def serve(file: File, overrides: Set = None) -> None:
-    """Release -> HTTP service and page."""
-    _stages(file, overrides, only="serve")
+def serve(
+    target: Annotated[Path, typer.Argument(help="the project's TOML file, or the folder of a workspace")],
+    release: Annotated[str | None, typer.Option(metavar="URL", help="pull releases from there")] = None,
+    overrides: Set = None,
+) -> None:
+    """Release -> HTTP service and page. Another release is swapped in when there is one."""
+    from rich.console import Console
+
+    from upnext.commands.serve import serve_release
+
+    serve_release(target, release, overrides or [], Console())
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Commands in groups: `upnext releases`, `upnext log`, `upnext items`. As in `cli.py`, imports are inside."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,10 +9,13 @@ from upnext.cli_options import AsJson, File, HasRelease, Set
 
 __all__ = ["items", "log", "releases"]
 
-releases = typer.Typer(help="List releases, or go back to one.", no_args_is_help=True, rich_markup_mode=None)
+releases = typer.Typer(
+    help="List releases, go back to one, or exchange them over HTTP.", no_args_is_help=True, rich_markup_mode=None
+)
 log = typer.Typer(help="What a log needs over the years.", no_args_is_help=True, rich_markup_mode=None)
 items = typer.Typer(help="Add, change, hide and remove items.", no_args_is_help=True, rich_markup_mode=None)
 
+TokenEnv = Annotated[str, typer.Option(metavar="NAME", help="the environment variable with the token of pushes")]
 Items = Annotated[list[str], typer.Argument(help="the items' ids")]
 
 
@@ -38,6 +42,51 @@ def rollback(
     roll_back(workspace, name, Console())
 
 
+@releases.command("serve")
+def serve_releases(
+    workspace: HasRelease,
+    host: Annotated[str, typer.Option(help="the address to listen on; 0.0.0.0 for every interface")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one")] = 8100,
+    token_env: TokenEnv = "UPNEXT_RELEASES_TOKEN",
+) -> None:
+    """Offer releases over HTTP; with a token, take those that are pushed."""
+    from rich.console import Console
+
+    from upnext.commands.exchange import serve_releases as offer
+
+    offer(workspace, host, port, token_env, Console())
+
+
+@releases.command()
+def pull(
+    workspace: HasRelease,
+    url: Annotated[str, typer.Argument(help="the address of `upnext releases serve`")],
+    name: Annotated[str | None, typer.Argument(help="a release's name; left out: the current one there")] = None,
+) -> None:
+    """Fetch a release from elsewhere and make it current here; what is here already is not fetched again."""
+    from rich.console import Console
+
+    from upnext.commands.exchange import pull_release
+
+    pull_release(workspace, url, name, Console())
+
+
+@releases.command()
+def push(
+    workspace: HasRelease,
+    url: Annotated[str, typer.Argument(help="the address of `upnext releases serve`")],
+    name: Annotated[str | None, typer.Argument(help="a release's name; left out: the current one")] = None,
+    current: Annotated[bool, typer.Option(help="make it the current one there")] = True,
+    token_env: TokenEnv = "UPNEXT_RELEASES_TOKEN",
+) -> None:
+    """Send a release elsewhere; what is there already is not sent again."""
+    from rich.console import Console
+
+    from upnext.commands.exchange import push_release
+
+    push_release(workspace, url, name, current, token_env, Console())
+
+
 @log.command()
 def compact(file: File, overrides: Set = None) -> None:
     """Write the log's segments as one, which is memory-mapped again; models and releases stay up to date."""
@@ -51,7 +100,7 @@ def compact(file: File, overrides: Set = None) -> None:
 
 @log.command()
 def forget(
-    file: File,
+    target: Annotated[Path, typer.Argument(help="the project's TOML file, or the folder of a workspace")],
     users: Annotated[list[str], typer.Argument(help="the users' ids")],
     overrides: Set = None,
 ) -> None:
@@ -59,9 +108,9 @@ def forget(
     from rich.console import Console
 
     from upnext.commands import forget as commands
-    from upnext.commands.project import load_project
+    from upnext.commands.project import workspace_of
 
-    commands.forget(load_project(file, overrides or []), users, Console())
+    commands.forget(workspace_of(target, overrides or []), users, Console())
 
 
 @items.command("put")

@@ -57,6 +57,7 @@ def test_an_artifact_holds_its_files_and_what_made_it(workspace: Workspace) -> N
     assert manifest["files"].keys() == {"data.bin", "deep/er/text"}
     del manifest["files"]
     assert manifest == {
+        "sizes": {"data.bin": 3, "deep/er/text": 5},
         "kind": "log",
         "format_version": artifacts.FORMAT_VERSION,
         "code_version": code_version(),

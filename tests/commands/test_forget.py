@@ -21,7 +21,7 @@ from upnext.base.artifacts import Workspace
 from upnext.base.errors import BadArtifact
 from upnext.base.locks import hold
 from upnext.commands.forget import forget
-from upnext.commands.project import load_project
+from upnext.commands.project import load_project, workspace_of
 from upnext.pipeline import prepare
 from upnext.serving.histories import LiveEvent, history_key
 from upnext.serving.release import Release
@@ -177,7 +177,7 @@ def test_several_users_at_once_and_one_after_the_other(project: Path, tmp_path: 
 def test_a_server_of_the_release_left_knows_nothing_of_the_user(project: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     with ServerProcess(work), pytest.raises(BadArtifact, match=r"a server \(process \d+\).*stop it"):
-        forget(load_project(project), [GONE], Console(quiet=True))
+        forget(workspace_of(project), [GONE], Console(quiet=True))
     assert not (work / "forgotten.json").exists()
     succeed("log", "forget", project, GONE)
     with ServerProcess(work) as server, httpx.Client(base_url=server.address, trust_env=False) as http:
@@ -217,9 +217,9 @@ def _forget_until(file: Path, step: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             count += 1
 
-    project = load_project(file)
+    workspace = workspace_of(file)
     sys.addaudithook(count_changes)
-    forget(project, [GONE], Console(quiet=True))
+    forget(workspace, [GONE], Console(quiet=True))
 
 
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -17,6 +17,7 @@ from litestar.handlers import HTTPRouteHandler
 from upnext.base.errors import BadConfig
 from upnext.cli import app
 from upnext.commands.project import Project, load_project
+from upnext.repository import app as repository
 from upnext.serving import app as http
 
 ROOT = Path(__file__).parent.parent.parent
@@ -336,9 +337,11 @@ def test_the_tree_of_the_readme_is_the_repository():
 
 
 def test_routes_that_are_shown_are_served():
-    handlers = [value for value in vars(http).values() if isinstance(value, HTTPRouteHandler)]
+    handlers = [
+        value for app in (http, repository) for value in vars(app).values() if isinstance(value, HTTPRouteHandler)
+    ]
     served = ["/schema", *(path for handler in handlers for path in handler.paths)]
-    patterns = [re.sub(r"\{[^}]*:path\}", ".+", path).rstrip("/") for path in served]
+    patterns = [re.sub(r"\{[^}]*:(path|str)\}", ".+", path).rstrip("/") for path in served]
     shown = set()
     for page in PAGES:
         text = page.read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ from upnext.base.artifacts import Workspace
 from upnext.base.errors import BadArtifact, BadConfig, BadData
 from upnext.base.ids import FIRST
 from upnext.commands.forget import forget
-from upnext.commands.project import load_project
+from upnext.commands.project import workspace_of
 from upnext.commands.score import score_table
 from upnext.evaluation.feedback import predict_feedback
 from upnext.events.log import EventLog
@@ -285,7 +285,7 @@ def test_forgetting_takes_a_user_out_of_the_counts(counts: Published, tmp_path: 
     gone, release = "u0", Release.load(own.release)
     before = item_counts(release)
     release.histories.close()
-    forget(load_project(own.file, [f"workspace={own.workspace}"]), [gone], Console(file=io.StringIO()))
+    forget(workspace_of(own.file, [f"workspace={own.workspace}"]), [gone], Console(file=io.StringIO()))
     make(own)
     with counts.file.with_name("events.csv").open() as file:
         table = list(csv.DictReader(file))

@@ -22,12 +22,12 @@ from upnext.base.locks import hold
 from upnext.commands.items import change_items, print_changes, put_item, set_availability
 from upnext.commands.recommend import recommend_all
 from upnext.models.sasrec import SASRec
-from upnext.pipeline.serve import _token
 from upnext.preparation.forgotten import Forgotten
 from upnext.preparation.posted import erase_posted, read_posted
 from upnext.serving.app import create_app
 from upnext.serving.changes import Change, Changes
 from upnext.serving.everyone import recommend_everyone
+from upnext.serving.listening import token_of
 from upnext.serving.service import Service, ServiceSettings
 
 TOKEN = "a token of these tests"
@@ -232,7 +232,7 @@ def test_a_model_that_can_score_new_items_ranks_them(service: Service) -> None:
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer another"}, {"Authorization": TOKEN}])
-def test_only_with_the_token(admin: Client, header: dict[str, str]) -> None:
+def test_only_with_thetoken_of(admin: Client, header: dict[str, str]) -> None:
     admin.headers.pop("authorization")
     before = everything(admin)
     for answer in calls(admin, header):
@@ -300,11 +300,11 @@ def test_integer_ids(open_admin: Open, numbers: Published) -> None:
 def test_a_token_has_to_be_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPNEXT_ADMIN_TOKEN", "short")
     with pytest.raises(BadConfig, match="5 characters"):
-        _token("UPNEXT_ADMIN_TOKEN")
+        token_of("UPNEXT_ADMIN_TOKEN")
     monkeypatch.setenv("UPNEXT_ADMIN_TOKEN", "")
-    assert _token("UPNEXT_ADMIN_TOKEN") is None
+    assert token_of("UPNEXT_ADMIN_TOKEN") is None
     monkeypatch.setenv("ANOTHER", "x" * 16)
-    assert _token("ANOTHER") == "x" * 16
+    assert token_of("ANOTHER") == "x" * 16
 
 
 def screen() -> Console:

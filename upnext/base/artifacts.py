@@ -20,11 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from upnext.base.configuration import digest
 from upnext.base.errors import BadArtifact
 from upnext.base.files import file_hash, flush, replace_file
-from upnext.base.locks import hold, is_held, is_running, try_lock
-from upnext.base.manifests import FORMAT_VERSION, MANIFEST, Artifact, Parents, code_version
+from upnext.base.locks import hold, is_held, is_running, share, try_lock
+from upnext.base.manifests import FORMAT_VERSION, MANIFEST, Artifact, Parents, code_version, name_of
 
 __all__ = ["FORMAT_VERSION", "Artifact", "Draft", "Workspace", "code_version"]
 
@@ -109,7 +108,7 @@ class Workspace:
 
     def find(self, kind: str, config: Any, parents: Parents = ()) -> Artifact | None:
         """Find the artifact with this recipe, if it was made already; a damaged one has to be made again."""
-        return self._whole(self._artifacts / self._name(self._recipe(kind, config, parents)))
+        return self._whole(self._artifacts / name_of(self._recipe(kind, config, parents)))
 
     @staticmethod
     def _whole(folder: Path) -> Artifact | None:
@@ -126,7 +125,7 @@ class Workspace:
         Raises:   BadArtifact: the folder cannot be written.
         """
         recipe = self._recipe(kind, config, parents)
-        final = self._artifacts / self._name(recipe)
+        final = self._artifacts / name_of(recipe)
         partial = self._artifacts / f".{final.name}.{os.getpid()}"
         self._remove_rubbish()
         try:
@@ -152,6 +151,18 @@ class Workspace:
             draft._held.close()
             if lock is not None:
                 os.close(lock)
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Keep out whoever forgets users: what changes posted events and releases under the feet of those who use them.
+
+        Raises:   BadArtifact: somebody is at it.
+        """
+        try:
+            with share(self.root / "live"):
+                yield
+        except BlockingIOError as error:
+            raise BadArtifact(f"process {error} is changing {self.root}; wait for it, then start again") from None
 
     def erase(self, folder: Path) -> None:
         """Remove an artifact's folder: it is gone under its name at once, and no crash leaves a part of it there."""
@@ -194,6 +205,7 @@ class Workspace:
         files = {str(p.relative_to(partial)): p for p in sorted(partial.rglob("*")) if p.is_file()}
         manifest = recipe | {
             "files": {name: file_hash(path) for name, path in files.items()},
+            "sizes": {name: path.stat().st_size for name, path in files.items()},
             "schema": draft.schema,
             "metrics": draft.metrics,
         }
@@ -213,6 +225,12 @@ class Workspace:
             if self._whole(final) is None:
                 raise
         flush(self._artifacts)
+
+    def adopt(self, folder: Path, name: str) -> Artifact:
+        """Give a flushed folder on the same disk its place among the artifacts; a whole one that has it stays."""
+        self._artifacts.mkdir(parents=True, exist_ok=True)
+        self._place(folder, self._artifacts / name)
+        return self.named(name, verify=False)
 
     def ensure(self, name: str, kind: str, config: Any, parents: Parents, write: Callable[[Draft], None]) -> Artifact:
         """Find the artifact with this recipe, or make it with `write`; either way point `current/name` to it."""
@@ -324,10 +342,6 @@ class Workspace:
             "config": config,
             "parents": [parent.identity if isinstance(parent, Artifact) else parent for parent in parents],
         }
-
-    @staticmethod
-    def _name(recipe: dict[str, Any]) -> str:
-        return f"{recipe['kind']}-{digest(recipe)}"
 
 
 def _remove_if_free(draft: Path) -> None:

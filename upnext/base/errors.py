@@ -9,7 +9,8 @@ UpnextError
     ├── BadRequest                  a request to a running service
     ├── Unauthorized                a request without the token that it needs; HTTP 401
     ├── Forbidden                   what this service does not allow anyone; HTTP 403
-    └── NotFound                    an item, a page, a release that is not there
+    ├── NotFound                    an item, a page, a release that is not there
+    └── Unreachable                 another machine that does not answer
 
 A message says what is wrong, the value, what is allowed, where, and what to do. Our own bugs are `assert`s.
 """
@@ -23,6 +24,7 @@ __all__ = [
     "Forbidden",
     "NotFound",
     "Unauthorized",
+    "Unreachable",
     "UpnextError",
     "UserError",
 ]
@@ -66,3 +68,7 @@ class Forbidden(UserError):
 
 class NotFound(UserError):
     """What was asked for does not exist."""
+
+
+class Unreachable(UserError):
+    """Another machine does not answer, or stopped in the middle."""

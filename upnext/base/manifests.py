@@ -4,24 +4,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from upnext.base.configuration import digest
 from upnext.base.errors import BadArtifact
 from upnext.base.files import file_hash
 from upnext.version import __version__
 
-__all__ = ["FORMAT_VERSION", "MANIFEST", "Artifact", "Parents", "code_version"]
+__all__ = ["FORMAT_VERSION", "MANIFEST", "Artifact", "Parents", "check_manifest", "code_version", "name_of"]
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
 # What only composes stages cannot change what they make.
 _ROOMS_WITHOUT_ARTIFACTS = {"commands", "cli.py", "api"}
-_MANIFEST_KEYS = {"kind", "format_version", "code_version", "config", "parents", "files", "schema", "metrics"}
+_RECIPE_KEYS = ("kind", "format_version", "code_version", "config", "parents")
+_MANIFEST_KEYS = {*_RECIPE_KEYS, "files", "schema", "metrics"}
 
 Parents = Sequence["Artifact | str"]
 """What an artifact is made from: artifacts, or the names of some that may be gone."""
@@ -36,6 +38,25 @@ def code_version() -> str:
         if path.relative_to(root).parts[0] not in _ROOMS_WITHOUT_ARTIFACTS:
             sources.update(path.read_bytes())
     return f"{__version__}+{sources.hexdigest()[:8]}"
+
+
+def name_of(manifest: Mapping[str, Any]) -> str:
+    """The name of an artifact: its kind and the hash of its recipe."""
+    return f"{manifest['kind']}-{digest({key: manifest[key] for key in _RECIPE_KEYS})}"
+
+
+def check_manifest(manifest: Any, where: object) -> None:
+    """Check that a manifest is whole, and one that this version reads.
+
+    Raises:   BadArtifact: it is not.
+    """
+    if not isinstance(manifest, dict) or not manifest.keys() >= _MANIFEST_KEYS:
+        raise BadArtifact(f"{where} has no whole manifest; run the stage that makes it again")
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise BadArtifact(
+            f"{where} has format version {manifest['format_version']}, this Upnext reads {FORMAT_VERSION};"
+            " run the stage again"
+        )
 
 
 @dataclass(frozen=True)
@@ -71,13 +92,7 @@ class Artifact:
             manifest = json.loads((folder / MANIFEST).read_text())
         except (OSError, ValueError) as error:
             raise BadArtifact(f"{folder} is no finished artifact ({error}); run the stage that makes it") from None
-        if not isinstance(manifest, dict) or not manifest.keys() >= _MANIFEST_KEYS:
-            raise BadArtifact(f"{folder / MANIFEST} is no whole manifest; run the stage that makes it again")
-        if manifest["format_version"] != FORMAT_VERSION:
-            raise BadArtifact(
-                f"{folder} has format version {manifest['format_version']}, this Upnext reads {FORMAT_VERSION};"
-                " run the stage again"
-            )
+        check_manifest(manifest, folder)
         if verify:
             for name, expected in manifest["files"].items():
                 path = folder / name

@@ -11,7 +11,9 @@ from rich.markup import escape
 
 from upnext.base.artifacts import Artifact, Workspace, code_version
 from upnext.base.errors import BadArtifact
+from upnext.base.origins import origins
 from upnext.commands.checks import Check, environment, in_bytes
+from upnext.repository.incoming import partly_here
 
 __all__ = ["examine", "look_into"]
 
@@ -73,6 +75,7 @@ def look_into(folder: Path) -> Iterator[Check]:
     for pointer, target in pointers.items():
         if target not in opened and target not in damaged:
             yield Check("pointer", "failed", f"current/{pointer} names {target}, which is gone", "run its stage again")
+    yield from _from_elsewhere(workspace, pointers)
     yield from _stale(opened, pointers)
     live = folder / "live"
     if live.is_dir():
@@ -90,6 +93,20 @@ def _holdings(workspace: Workspace, opened: dict[str, Artifact], damaged: dict[s
         yield Check("artifacts", "note", f"{workspace.root} holds no artifacts", "run `upnext run FILE.toml`")
     if sizes and "release" not in workspace.in_use():
         yield Check("release", "note", "no release is in use", "run `upnext run FILE.toml --until publish`")
+
+
+def _from_elsewhere(workspace: Workspace, pointers: dict[str, str]) -> Iterator[Check]:
+    """Releases that were pulled or pushed here, and those that did not come in whole."""
+    known = origins(workspace.root)
+    came = [folder.name for folder in workspace.folders("release") if folder.name in known]
+    if came:
+        addresses = ", ".join(sorted({known[name].address for name in came}))
+        used = pointers.get("release")
+        state = f"; {used}, in use, from {known[used].address}" if used in known else ""
+        yield Check("origin", "ok", f"{len(came)} releases came from {addresses}{state}")
+    for folder in partly_here(workspace):
+        message = f"{in_bytes(_size(folder))} of {folder.name} came; the rest of a pull or a push is missing"
+        yield Check("incoming", "note", message, f"pull or push it again to go on, or: rm -r {folder}")
 
 
 def _stale(opened: dict[str, Artifact], pointers: dict[str, str]) -> Iterator[Check]:

@@ -4,6 +4,7 @@ The steps are in an order that a kill at any moment does no harm to: the tombsto
 what the first one wanted; what replaces something before it is erased; each step does nothing where it is done.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,21 +15,21 @@ from upnext.base.artifacts import Artifact, Workspace
 from upnext.base.errors import BadArtifact, BadConfig, NotFound
 from upnext.base.ids import ExternalId
 from upnext.base.locks import hold
-from upnext.commands.project import Project
+from upnext.base.origins import PUSHED, drop_origins, origins
 from upnext.features.vocabulary import Vocabulary
 from upnext.preparation.forgotten import Forgotten
 from upnext.preparation.posted import erase_posted, read_posted
 from upnext.preparation.rewritten import log_without, release_without
+from upnext.repository.incoming import partly_here
 
 __all__ = ["forget"]
 
 
-def forget(project: Project, names: Sequence[str], console: Console) -> None:
+def forget(workspace: Workspace, names: Sequence[str], console: Console) -> None:
     """Forget users for good.
 
     Raises:   NotFound: nothing here knows one of them. BadArtifact: a server or a run is at work in the workspace.
     """
-    workspace = Workspace.existing(project.workspace)
     live = workspace.root / "live"
     try:
         with hold(live):
@@ -49,12 +50,18 @@ def forget(project: Project, names: Sequence[str], console: Console) -> None:
         ) from None
     console.print(f"forgotten: {escape(', '.join(names))}; {num_posted:,} posted events erased")
     console.print(_LEFT, highlight=False)
+    for address in sorted({origin.address for origin in origins(workspace.root).values()} - {PUSHED}):
+        console.print(_PROVIDER.format(address=escape(address)), highlight=False)
 
 
 _LEFT = """What is left:
 * The source files still hold their rows; prepare leaves them out from now on. Delete them there, and in backups, too.
 * Models that were trained with their events keep what they learnt, and releases what was counted, without their ids.
   `upnext run` trains, evaluates and publishes anew, from the log without them; then delete the older models."""
+
+
+_PROVIDER = """* {address}, where releases were pulled from, still has them: forget them there, too. What is pulled
+  from now on is rewritten without them before it is used. Where releases were pushed to is not known here."""
 
 
 def _known(workspace: Workspace, live: Path, names: Sequence[str], forgotten: Forgotten) -> list[ExternalId]:
@@ -103,9 +110,11 @@ def _opened(workspace: Workspace, name: str | None) -> Artifact | None:
 
 
 def _erase(workspace: Workspace, forgotten: Forgotten) -> Iterator[str]:
-    """Erase every log and release that was made before, the reports on such logs, and what killed runs left."""
+    """Erase every log and release that was made before, the reports on such logs, and what kills left."""
     for draft in workspace.drafts():
         workspace.erase(draft)
+    for part in partly_here(workspace):
+        shutil.rmtree(part)
     logs: set[str] = set()
     for kind in ("log", "release", "report"):
         for folder in workspace.folders(kind):
@@ -122,6 +131,7 @@ def _erase(workspace: Workspace, forgotten: Forgotten) -> Iterator[str]:
             elif kind == "log":
                 logs.add(artifact.identity)
     workspace.drop_dangling()
+    drop_origins(workspace.root, {folder.name for folder in workspace.folders("release")})
 
 
 def _tombstones(artifact: Artifact) -> list[str]:

@@ -23,7 +23,7 @@ from upnext.pipeline.rank import RankConfig
 from upnext.pipeline.serve import ServeConfig
 from upnext.simulation.settings import SimulationConfig
 
-__all__ = ["Project", "load_project"]
+__all__ = ["Project", "load_project", "workspace_of"]
 
 _TAKEN = ("frequency", "mean", "oracle")
 """What reports call their baselines and the simulation's truth."""
@@ -131,3 +131,11 @@ def load_project(file: Path, overrides: Sequence[str] = ()) -> Project:
     Raises:   BadConfig: what is wrong, where, and what is allowed.
     """
     return parse_config(Project, read_toml(file, overrides), str(file))
+
+
+def workspace_of(target: Path, overrides: Sequence[str] = ()) -> Workspace:
+    """The workspace of a project's file, or the one in a folder.
+
+    Raises:   BadConfig: the file is wrong. BadArtifact: there is no such folder.
+    """
+    return Workspace.existing(load_project(target, overrides).workspace if target.suffix == ".toml" else target)

@@ -1,6 +1,7 @@
 """`upnext releases`: which there are, and the way back to one."""
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from upnext.base.artifacts import Artifact, Workspace
 from upnext.base.errors import BadArtifact, NotFound
+from upnext.base.origins import origin_of
 
 __all__ = ["describe_releases", "print_releases", "roll_back"]
 
@@ -28,11 +30,13 @@ def print_releases(folder: Path, as_json: bool, console: Console) -> None:
         console.print(f"no releases in {escape(str(folder))}; run `upnext run FILE.toml --until publish`")
         return
     table = Table()
-    for column in ("release", "made", "models", "state"):
+    for column in ("release", "made", "from", "models", "state"):
         table.add_column(column, no_wrap=column == "release")
     for release in releases:
         models = [_in_words(model) for model in release["models"]]
-        table.add_row(*map(escape, (release["name"], release["made"] or "–", "\n".join(models), _state(release))))
+        origin = "here" if release["origin"] is None else release["origin"]["address"]
+        said = (release["name"], release["made"] or "–", origin, "\n".join(models), _state(release))
+        table.add_row(*map(escape, said))
     console.print(table)
 
 
@@ -69,7 +73,7 @@ def before_current(workspace: Workspace) -> str | None:
 
 
 def describe_releases(workspace: Workspace) -> list[dict[str, Any]]:
-    """Each release: its name, when it was made, its models with their metrics, and what it is now; newest first."""
+    """Each release: name, when it was made, models with metrics, where it came from, what it is now; newest first."""
     current, before = workspace.in_use().get(_KIND), before_current(workspace)
     described = []
     for folder in workspace.folders(_KIND):
@@ -92,6 +96,7 @@ def describe_releases(workspace: Workspace) -> list[dict[str, Any]]:
                 "models": models,
                 "is_current": folder.name == current,
                 "is_rollback": folder.name == before,
+                "origin": None if (origin := origin_of(workspace.root, folder.name)) is None else asdict(origin),
                 "problem": problem,
             }
         )

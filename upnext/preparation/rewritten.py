@@ -6,6 +6,7 @@ import numpy as np
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.files import link_or_copy
+from upnext.base.origins import carry_origin
 from upnext.events.log import EventLog, copy_late, write_log
 from upnext.events.memory import rows_at_once
 from upnext.events.split import GlobalTime, LeaveLastOut
@@ -21,7 +22,7 @@ from upnext.serving.release import POSTED
 from upnext.serving.states import state_key
 from upnext.store.embedded import LmdbStore
 
-__all__ = ["compacted", "log_without", "release_without"]
+__all__ = ["admitted", "compacted", "log_without", "release_without"]
 
 _USERS = "users.vocabulary.arrow"
 _PEOPLE = (_USERS, "users.arrow", "user_features.safetensors")
@@ -101,8 +102,19 @@ def release_without(workspace: Workspace, release: Artifact, forgotten: Forgotte
             draft.metrics |= manifest["metrics"] | {"num_histories": count, "forgotten": list(forgotten.hashes)}
     made = workspace.find("release", recipe, manifest["parents"])
     assert made is not None
+    carry_origin(workspace.root, release.name, made.name)
     before = (release.folder / "manifest.json").stat()  # a rewritten release is as old as what it rewrites
     os.utime(made.folder / "manifest.json", ns=(before.st_atime_ns, before.st_mtime_ns))
+    return made
+
+
+def admitted(workspace: Workspace, release: Artifact) -> Artifact:
+    """A release from elsewhere without the users who were forgotten here, in the place of one that may hold them."""
+    forgotten = Forgotten.load(workspace.root)
+    if forgotten.cover(release.manifest["metrics"].get("forgotten", [])):
+        return release
+    made = release_without(workspace, release, forgotten)
+    workspace.erase(release.folder)
     return made
 
 

@@ -155,6 +155,9 @@ class Release:
             raise BadArtifact(f"{folder} is a {artifact.kind}, not a release; give the folder that publish made")
         settings = parse_config(ReleaseSettings, json.loads((folder / "release.json").read_text()), "release.json")
         schema = parse_config(Schema, json.loads((folder / "schema.json").read_text()), "schema.json")
+        for name in (settings.retriever, settings.popular, settings.ranker, *schema.contexts):
+            if name is not None and {"/", "\0"} & set(name):  # it may come from elsewhere, and leads into folders
+                raise BadArtifact(f"{folder} names a model or a context {name!r}, which is no name of a file")
         catalogue = Catalogue.load(folder)
         retriever = load_model(folder / "models" / settings.retriever, catalogue.items)
         return cls(
