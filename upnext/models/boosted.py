@@ -157,7 +157,7 @@ class Boosted:
         read = {name: column for name, column in train.features.items() if name not in config.ignore}
         if not read:
             raise BadConfig("there is nothing to read: declare aggregates, or a source with contexts or features")
-        features = {name: told_apart(column, config.training) for name, column in read.items()}
+        features = {name: told_apart(column, config.training.most_categories) for name, column in read.items()}
         parts = [(part, matrix(part.features, features)) for part in (train, validation)]
         outputs = []
         for name, kind in config.predicted(kinds).items():
@@ -182,6 +182,19 @@ class Boosted:
             outputs.append(_Output(UTILITY, Link.ORDER_ONLY, 0.0, booster))
             tell(f"{UTILITY}: {booster.num_trees()} trees")
         return cls(config, features, outputs)
+
+    @classmethod
+    def of_one(
+        cls,
+        config: BoostedConfig,
+        features: Mapping[str, NDArray[np.int64] | None],
+        name: str,
+        link: Link,
+        base: float,
+        booster: "Booster",
+    ) -> "Boosted":
+        """Trees that were grown elsewhere, for one output, to which `base` is added."""
+        return cls(config, features, [_Output(name, link, base, booster)])
 
     @property
     def reads(self) -> list[str]:
@@ -233,6 +246,12 @@ class Boosted:
             gain = output.booster.feature_importance("gain")
             shares[output.name] = dict(zip(self.features, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
         return shares
+
+    @property
+    def num_values(self) -> int:
+        """How many numbers were learnt: a threshold for each split, an answer for each leaf."""
+        trees = [tree for output in self._outputs for tree in output.booster.dump_model()["tree_info"]]
+        return sum(2 * int(tree["num_leaves"]) - 1 for tree in trees)
 
     def save(self, folder: Path) -> None:
         """Write `boosted.json` and, per output, LightGBM's text model into a folder."""

@@ -21,6 +21,7 @@ from upnext.models.main_model import MainModel, MainModelConfig
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
 from upnext.models.ranker_inputs import RankerInputs
 from upnext.models.sasrec import SASRec, SASRecConfig
+from upnext.models.student import LayersConfig, LinearConfig, Student, StudentInputs, TowersConfig
 from upnext.models.two_towers import TwoTowers, TwoTowersConfig
 from upnext.models.youtube import YouTubeRanker, YouTubeRankerConfig
 from upnext.nn.encoders import Inputs
@@ -44,20 +45,23 @@ ModelConfig = Annotated[
 AnyModel = SASRec | ARGUS | TwoTowers | Popular | RecentlyPopular
 """What retrieves."""
 
-AnyRanker = AnyModel | Boosted | MainModel | YouTubeRanker
+AnyRanker = AnyModel | Boosted | MainModel | YouTubeRanker | Student
 """Any model, and those that retrieve nothing."""
 
-RANKERS = ("boosted", "main", "youtube")
+RANKERS = ("boosted", "main", "youtube", "linear", "mlp", "towers")
 """The kinds that retrieve nothing."""
 
 
 class _Checkpoint(Config):
-    model: Annotated[ModelConfig | MainModelConfig | YouTubeRankerConfig, Field(discriminator="kind")]
-    inputs: Inputs | RankerInputs | None = None
+    model: Annotated[
+        ModelConfig | MainModelConfig | YouTubeRankerConfig | LinearConfig | LayersConfig | TowersConfig,
+        Field(discriminator="kind"),
+    ]
+    inputs: Inputs | RankerInputs | StudentInputs | None = None
     """What the log offered, for a model that reads more than ids."""
 
 
-def save_model(model: AnyModel | MainModel | YouTubeRanker, folder: Path) -> None:
+def save_model(model: AnyModel | MainModel | YouTubeRanker | Student, folder: Path) -> None:
     """Write `model.json` (configuration) and `weights.safetensors` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = model.state_dict() if isinstance(model, torch.nn.Module) else model.tensors()
@@ -65,8 +69,8 @@ def save_model(model: AnyModel | MainModel | YouTubeRanker, folder: Path) -> Non
         tensors = tensors | model.recent.tensors()
     save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / "weights.safetensors")
     inputs = {}
-    if isinstance(model, ARGUS | TwoTowers | MainModel | YouTubeRanker):
-        inputs = {"inputs": model.inputs.model_dump()}
+    if isinstance(model, ARGUS | TwoTowers | MainModel | YouTubeRanker | Student):
+        inputs = {"inputs": model.inputs.model_dump(mode="json")}
     (folder / "model.json").write_text(json.dumps({"model": model.config.model_dump()} | inputs, indent=1))
 
 
@@ -77,7 +81,7 @@ def load_model(folder: Path, items: ItemTable) -> AnyModel:
     Raises:   BadArtifact: a file is missing or damaged, or it is a ranker.
     """
     model = load_any(folder, items)
-    if isinstance(model, Boosted | MainModel | YouTubeRanker):
+    if isinstance(model, Boosted | MainModel | YouTubeRanker | Student):
         raise BadArtifact(f"{folder} holds a ranker, which retrieves nothing; name another model")
     return model
 
@@ -106,6 +110,8 @@ def load_any(folder: Path, items: ItemTable) -> AnyRanker:
                 return MainModel.from_tensors(config, inputs, items, tensors)
             case YouTubeRankerConfig() if isinstance(inputs, RankerInputs):
                 return YouTubeRanker.from_tensors(config, inputs, items, tensors)
+            case LinearConfig() | LayersConfig() | TowersConfig() if isinstance(inputs, StudentInputs):
+                return Student.from_tensors(config, inputs, tensors)
             case SASRecConfig():
                 return SASRec.from_tensors(config, tensors)
             case PopularConfig():

@@ -3,7 +3,7 @@
 Shape letters: N examples, F features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +19,18 @@ from upnext.base.errors import BadBatch, BadConfig
 if TYPE_CHECKING:  # it is loaded where trees are grown, and not by who only imports this
     from lightgbm import Booster
 
-__all__ = ["BoostingConfig", "Part", "gains_of", "grow", "levels_of", "matrix", "observed", "sizes_of", "told_apart"]
+__all__ = [
+    "BoostingConfig",
+    "Part",
+    "gains_of",
+    "grow",
+    "grow_down",
+    "levels_of",
+    "matrix",
+    "observed",
+    "sizes_of",
+    "told_apart",
+]
 
 _LEVELS = 30
 """LambdaRank tells at most so many utilities apart."""
@@ -57,12 +68,12 @@ class Part:
     sizes: NDArray[np.int64] | None = None
 
 
-def told_apart(column: FlatColumn, config: BoostingConfig) -> NDArray[np.int64] | None:
-    """The values of a category that the trees tell apart, rising: the most frequent ones. None for a number."""
+def told_apart(column: FlatColumn, most: int) -> NDArray[np.int64] | None:
+    """The values of a category that are told apart, rising: so many of the most frequent ones. None for a number."""
     if not np.issubdtype(column.values.dtype, np.integer):
         return None
     values, counts = np.unique(column.values[column.observed], return_counts=True)
-    kept = np.argsort(-counts, kind="stable")[: config.most_categories]
+    kept = np.argsort(-counts, kind="stable")[:most]
     return np.sort(values[kept]).astype(np.int64)
 
 
@@ -118,10 +129,45 @@ def grow(
     extra: dict[str, Any],
 ) -> "Booster":
     """Grow the trees of one output on the first of two parts; the second says when to stop."""
+    parameters = extra | {"objective": objective, "eval_at": [10]}
+    return _grown(parameters, data, features, config, None)
+
+
+Slopes = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Of raw scores (N,) the first derivatives of a loss, and what stands for the second ones."""
+
+
+def grow_down(
+    slopes: Slopes,
+    loss: Callable[[NDArray[np.float64]], float],
+    data: Sequence[Part],
+    features: Mapping[str, NDArray[np.int64] | None],
+    config: BoostingConfig,
+    base: float,
+) -> "Booster":
+    """Grow trees down the slopes of any loss of the raw scores, which begin at `base` and are not part of the trees.
+
+    Args:     slopes: of the first part's scores; loss: of the second part's, which says when to stop.
+    """
+
+    def judge(scores: NDArray[np.float64], _: Any) -> tuple[str, float, bool]:
+        return "loss", loss(scores), False
+
+    parameters: dict[str, Any] = {"objective": lambda scores, _: slopes(scores), "metric": "none"}
+    return _grown(parameters, data, features, config, judge, base)
+
+
+def _grown(
+    parameters: dict[str, Any],
+    data: Sequence[Part],
+    features: Mapping[str, NDArray[np.int64] | None],
+    config: BoostingConfig,
+    judge: Callable[[NDArray[np.float64], Any], tuple[str, float, bool]] | None,
+    base: float = 0.0,
+) -> "Booster":
     import lightgbm
 
-    parameters = extra | {
-        "objective": objective,
+    parameters = parameters | {
         "learning_rate": config.learning_rate,
         "num_leaves": config.leaves,
         "min_data_in_leaf": config.least_in_leaf,
@@ -132,18 +178,26 @@ def grow(
         "deterministic": True,
         "force_row_wise": True,
         "num_threads": torch.get_num_threads(),
-        "eval_at": [10],
         "verbosity": -1,
     }
     categories = [number for number, values in enumerate(features.values()) if values is not None]
     # Names may hold what LightGBM does not allow: features go by their numbers.
     names = [f"f{number}" for number in range(len(features))]
     train, held = data
+    begin = [np.full(len(part.y), base) if judge else None for part in data]
     grown_on = lightgbm.Dataset(
-        train.X, train.y, group=train.sizes, categorical_feature=categories, feature_name=names, params=parameters
+        train.X,
+        train.y,
+        group=train.sizes,
+        init_score=begin[0],
+        categorical_feature=categories,
+        feature_name=names,
+        params=parameters,
     )
-    held_out = lightgbm.Dataset(held.X, held.y, group=held.sizes, reference=grown_on, params=parameters)
+    held_out = lightgbm.Dataset(
+        held.X, held.y, group=held.sizes, init_score=begin[1], reference=grown_on, params=parameters
+    )
     stop = lightgbm.early_stopping(config.patience, verbose=False)
-    grown = lightgbm.train(parameters, grown_on, config.trees, valid_sets=[held_out], callbacks=[stop])
+    grown = lightgbm.train(parameters, grown_on, config.trees, valid_sets=[held_out], feval=judge, callbacks=[stop])
     # Only the best number of trees stays.
     return lightgbm.Booster(model_str=grown.model_to_string(num_iteration=grown.best_iteration))

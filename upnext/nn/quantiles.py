@@ -40,13 +40,16 @@ class QuantileNumbers(nn.Module):
         """Read the features of things of some shape (…,), each by its name, into (…, 4 F) float32."""
         if not self.names:
             return torch.zeros(*shape, 0, device=self.bounds.device)
+        parts = powers(self.ranks(columns, shape))
+        return parts.transpose(0, 1).reshape(*shape, self.width)
+
+    def ranks(self, columns: Mapping[str, Column], shape: Sequence[int]) -> Column:
+        """The ranks alone, and which were observed: (F, n) of n things."""
         read = [columns[name] for name in self.names]
         values = torch.stack([column.values.to(torch.float64).expand(*shape).flatten() for column in read])
         observed = torch.stack([column.observed.expand(*shape).flatten() for column in read]) & ~values.isnan()
         below, upto = (torch.searchsorted(self.bounds, values, right=right) for right in (False, True))
-        rank = (below + upto).to(torch.float32) / (2 * (self.bounds.shape[1] + 1))
-        parts = powers(Column(rank, observed))
-        return parts.transpose(0, 1).reshape(*shape, self.width)
+        return Column((below + upto).to(torch.float32) / (2 * (self.bounds.shape[1] + 1)), observed)
 
 
 def powers(rank: Column) -> Float[Tensor, "*B 4"]:

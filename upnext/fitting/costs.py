@@ -1,0 +1,71 @@
+"""What a student costs: its parameters, its size, and how long it takes for hundreds of candidates.
+
+Shape letters: I candidates, N candidates that are asked about at once.
+"""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from upnext.base.batches import Candidates, Column, Request, State
+from upnext.base.example_sets import ExampleSets
+from upnext.fitting.distillation import AnyStudent
+from upnext.models.boosted import Boosted
+from upnext.models.build import save_any
+
+__all__ = ["NUM_ASKED", "cost_of", "parameters_of", "seconds_of_answers", "size_of"]
+
+NUM_ASKED = 500
+"""Candidates of one request."""
+
+
+def parameters_of(model: AnyStudent) -> int:
+    """How many numbers were learnt: weights, or thresholds and answers of trees."""
+    if isinstance(model, Boosted):
+        return model.num_values
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def size_of(model: AnyStudent) -> int:
+    """Bytes of its files."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_any(model, Path(folder))
+        return sum(path.stat().st_size for path in Path(folder).iterdir())
+
+
+def seconds_of_answers(models: Sequence[AnyStudent], sets: ExampleSets, num_requests: int = 200) -> list[float]:
+    """How long each of some requests took for `NUM_ASKED` candidates whose features are there, after a few to warm up.
+
+    Args:     models: one, or an ensemble, asked one after the other. sets: candidates are taken from them, in turn.
+    """
+    nothing, nobody = State({"nothing": torch.zeros(1, 0)}), torch.zeros(1, dtype=torch.int64)
+    ids = torch.zeros(1, NUM_ASKED, dtype=torch.int64)
+    reads = sorted({name for model in models for name in model.reads})
+    took = []
+    with torch.inference_mode():
+        for number in range(num_requests + 20):
+            place = (number * NUM_ASKED + np.arange(NUM_ASKED)) % len(sets.label)
+            features = {
+                name: Column(
+                    torch.from_numpy(sets.features[name].values[place])[None],
+                    torch.from_numpy(sets.features[name].observed[place])[None],
+                )
+                for name in reads
+            }
+            candidates = Candidates(ids, ids, ids == 0, features)
+            started = time.perf_counter()
+            for model in models:
+                model.predict(nothing, Request(nobody, nobody), candidates)
+            took.append(time.perf_counter() - started)
+    return took[20:]
+
+
+def cost_of(model: AnyStudent, sets: ExampleSets) -> dict[str, float]:
+    """Parameters, bytes of its files, and milliseconds of a request: the median, and the 99th percentile."""
+    took_ms = 1000 * np.array(seconds_of_answers([model], sets))
+    p50, p99 = (float(np.percentile(took_ms, percent)) for percent in (50, 99))
+    return {"parameters": parameters_of(model), "size_bytes": size_of(model), "p50_ms": p50, "p99_ms": p99}

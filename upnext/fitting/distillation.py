@@ -1,0 +1,270 @@
+"""What training a student takes: its configuration, example sets, what it is trained with, and its scores.
+
+Shape letters: I candidates, S sets, B sets of a batch, N candidates of a set.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from upnext.base.batches import Candidates, Column, FlatColumn, Request, State
+from upnext.base.configuration import Config
+from upnext.base.errors import BadConfig
+from upnext.base.example_sets import ExampleSets, SetBatch, SetData
+from upnext.base.protocols import Link
+from upnext.events.split import TRAIN, VALIDATION
+from upnext.features.aggregates import Aggregate
+from upnext.fitting.folds import FoldsConfig
+from upnext.models.boosted import Boosted, BoostedConfig
+from upnext.models.student import LayersConfig, LinearConfig, Student, StudentConfig, TowersConfig, inputs_of
+from upnext.models.trees import BoostingConfig, Part, grow_down, matrix, told_apart
+from upnext.objectives.distillation import AnyTerm, Distillation, LabelTerm
+from upnext.training.batches import length_batches
+from upnext.training.loop import Start, TrainingConfig, train
+
+__all__ = ["AnyStudent", "DistillConfig", "fit_student", "scores_of"]
+
+AnyStudent = Student | Boosted
+_PER_BLOCK = 65_536
+"""So many candidates are scored at a time, padding included."""
+_PER_SLOPES = 1024
+"""So many have their slopes worked out at a time: sets of like sizes, so that few pairs are padding."""
+
+
+class TreesConfig(BoostingConfig):
+    """Boosted trees, grown down the slopes of the losses: plain gradient boosting."""
+
+    kind: Literal["boosted"] = "boosted"
+    ignore: list[str] = []
+    """Of the examples' features, what it does not read."""
+    trees: Annotated[int, Field(ge=1)] = 100
+    """The most trees."""
+    leaves: Annotated[int, Field(ge=2, le=10_000)] = 15
+    """The most leaves of a tree."""
+
+
+class DistillTrainingConfig(TrainingConfig):
+    """How long, how fast, and when to stop. Candidates count as events."""
+
+    epochs: Annotated[int, Field(ge=1)] = 30
+    """The most passes over the training part."""
+    tokens_per_batch: Annotated[int, Field(ge=1)] = 2048
+    """Candidates in a batch, padding included."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    """The peak of the schedule: linear warm-up, then a cosine down to a tenth."""
+
+
+class DistillConfig(Config):
+    """A student: what it learns from, who teaches it, what it is, and by which losses."""
+
+    examples: str
+    """The example sets, by their name in [examples]."""
+    teacher: str | Annotated[list[str], Field(min_length=1)] | None = None
+    """A model of [rank], of [pretrain] with feedback, or one above of [distill]; several are an ensemble: their logits
+    are averaged. Unset: nobody, and every loss is one of labels; a teacher can be trained so."""
+    scores: list[str] = []
+    """Instead of a teacher, files with what one said of each candidate: a number a line, in the examples' order."""
+    folds: FoldsConfig = FoldsConfig()
+    """How teachers are trained that speak of the training part."""
+    student: Annotated[LinearConfig | LayersConfig | TowersConfig | TreesConfig, Field(discriminator="kind")]
+    """What it is."""
+    losses: Annotated[list[AnyTerm], Field(min_length=1)]
+    """The terms of its loss, added up."""
+    training: DistillTrainingConfig = DistillTrainingConfig()
+    """How it is trained, unless it is boosted."""
+
+    @model_validator(mode="after")
+    def _somebody_teaches(self) -> "DistillConfig":
+        taught = [term.kind for term in self.losses if not isinstance(term, LabelTerm)]
+        if self.teacher is not None and self.scores:
+            raise ValueError("give 'teacher' or 'scores', not both")
+        if taught and not self.teachers and not self.scores:
+            raise ValueError(
+                f"the loss {taught[0]!r} needs a teacher: name one with 'teacher', or give files of scores"
+            )
+        if not taught and (self.teachers or self.scores):
+            raise ValueError('no loss listens to the teacher: add one such as { kind = "differences" }, or remove it')
+        if isinstance(self.student, TreesConfig) and "training" in self.model_fields_set:
+            raise ValueError("'training' has no effect on a boosted student; set student.learning_rate and others")
+        return self
+
+    @property
+    def teachers(self) -> list[str]:
+        """The names of its teachers."""
+        return [] if self.teacher is None else [self.teacher] if isinstance(self.teacher, str) else self.teacher
+
+
+def fit_student(
+    config: DistillConfig,
+    sets: ExampleSets,
+    teacher: FlatColumn | None,
+    folder: Path,
+    start: Start,
+    aggregates: list[Aggregate] | None = None,
+) -> AnyStudent:
+    """Train a student on the training part of example sets; the validation part says when to stop.
+
+    Args:     teacher: what is said of all candidates (I,). folder: keeps checkpoints. aggregates: those among the
+              features.
+    Raises:   BadConfig: a part has no sets, or the student does not fit the features.
+    """
+    parts = []
+    for which, where in ((TRAIN, "training"), (VALIDATION, "validation")):
+        chosen = np.flatnonzero(sets.part == which)
+        if not len(chosen):
+            raise BadConfig(f"the {where} part of the examples is empty; choose another split")
+        place = sets.candidates_of(chosen)
+        said = None if teacher is None else FlatColumn(teacher.values[place], teacher.observed[place])
+        parts.append(SetData.of(sets.take(chosen), said))
+    rate = np.clip(parts[0].sets.is_positive.mean(), 1e-4, 1 - 1e-4)
+    base = float(np.log(rate / (1 - rate)))
+    if isinstance(config.student, TreesConfig):
+        return _grown(config, config.student, parts[0], parts[1], base, aggregates or [])
+    return _trained(config, config.student, parts[0], parts[1], base, folder, start, aggregates or [])
+
+
+def _trained(
+    config: DistillConfig,
+    shape: StudentConfig,
+    given: SetData,
+    held: SetData,
+    base: float,
+    folder: Path,
+    start: Start,
+    aggregates: list[Aggregate],
+) -> Student:
+    sets = given.sets
+    inputs = inputs_of(shape, sets.features, sets.of_request, aggregates, sets.target, Link.SIGMOID)
+    torch.manual_seed(config.training.seed)
+    student = Student.fresh(shape, inputs, sets.features, base)
+    data, asked = (replace(part, inputs=digested(student, part.sets)) for part in (given, held))
+    objective = Distillation(student, config.losses, sets.relevant)
+    batches = [asked.batch(rows) for rows in length_batches(asked.lengths, 4 * config.training.tokens_per_batch)]
+
+    def validate() -> dict[str, float]:
+        return {"negative_loss": -_loss(objective, batches, [student(*batch.inputs) for batch in batches])}
+
+    train(objective, objective, data, validate, config.training, folder, start)
+    return student.eval()
+
+
+def _loss(objective: Distillation, batches: list[SetBatch], scores: list[Tensor]) -> float:
+    """The loss of all batches together, with the weights that training ends with."""
+    sums: dict[str, list[float]] = {}
+    for batch, of in zip(batches, scores, strict=True):
+        for name, (total, weight) in objective.of_scores(of, batch, None).items():
+            found = sums.setdefault(name, [0.0, 0.0])
+            found[0], found[1] = found[0] + float(total), found[1] + float(weight)
+    return sum(total / (weight or 1.0) for total, weight in sums.values())
+
+
+# --- boosted students ------------------------------------------------------------------------------------------------
+
+
+def _grown(
+    config: DistillConfig,
+    shape: TreesConfig,
+    given: SetData,
+    held: SetData,
+    base: float,
+    aggregates: list[Aggregate],
+) -> Boosted:
+    for name in shape.ignore:
+        if name not in given.sets.features:
+            raise BadConfig(f"student.ignore names {name!r}; the examples have {sorted(given.sets.features)}")
+    read = {name: column for name, column in given.sets.features.items() if name not in shape.ignore}
+    features = {name: told_apart(column, shape.most_categories) for name, column in read.items()}
+    objective = Distillation(torch.nn.Identity(), config.losses, given.sets.relevant)
+    slopes, of_held = _Slopes(objective, given, shape.seed), _Slopes(objective, held, shape.seed)
+    parts = [Part(matrix(part.sets.features, features), part.sets.label) for part in (given, held)]
+    booster = grow_down(slopes.at, of_held.loss, parts, features, shape, base)
+    told = BoostedConfig(aggregates=aggregates, ignore=shape.ignore)
+    return Boosted.of_one(told, features, given.sets.target, Link.SIGMOID, base, booster)
+
+
+class _Slopes:
+    """The slopes of a loss over all candidates (I,), and one number for its curvature, which changes slowly."""
+
+    def __init__(self, objective: Distillation, data: SetData, seed: int) -> None:
+        self.objective, self.round = objective, 0
+        self.rows = list(length_batches(data.lengths, _PER_SLOPES))
+        self.batches = [data.batch(rows) for rows in self.rows]
+        self.places = [data.sets.candidates_of(rows) for rows in self.rows]
+        self.direction = np.random.default_rng(seed).standard_normal(len(data.sets.label))
+        self.curvature = 1.0
+
+    def at(self, scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Slopes, scaled so that a term of items has those of one item; the curvature along a random direction."""
+        slopes = self._slopes(scores)
+        if self.round % 10 == 0:
+            step = 1e-3
+            bent = (self._slopes(scores + step * self.direction) - slopes) / step
+            self.curvature = max(1e-3, float(bent @ self.direction / (self.direction @ self.direction)))
+        self.round += 1
+        return slopes, np.full(len(slopes), self.curvature)
+
+    def loss(self, scores: NDArray[np.float64]) -> float:
+        """The loss of raw scores (I,)."""
+        with torch.inference_mode():
+            return _loss(self.objective, self.batches, self._padded(scores))
+
+    def _padded(self, scores: NDArray[np.float64]) -> list[Tensor]:
+        padded = []
+        for batch, place in zip(self.batches, self.places, strict=True):
+            of = torch.zeros(batch.mask.shape, dtype=torch.float64)
+            of[batch.mask] = torch.from_numpy(scores[place])
+            padded.append(of)
+        return padded
+
+    def _slopes(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = np.zeros(len(scores))
+        weights: dict[str, float] = {}
+        parts = []
+        for batch, of in zip(self.batches, self._padded(scores), strict=True):
+            terms = self.objective.of_scores(of.requires_grad_(), batch, self.round)
+            parts.append((of, terms))
+            for name, (_, weight) in terms.items():
+                weights[name] = weights.get(name, 0.0) + float(weight)
+        for (of, terms), batch, place in zip(parts, self.batches, self.places, strict=True):
+            total = torch.stack([one / (weights[name] or 1.0) for name, (one, _) in terms.items()]).sum()
+            (slope,) = torch.autograd.grad(total, of)
+            found[place] = slope[batch.mask].numpy() * len(scores)
+        return found
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+
+def scores_of(model: AnyStudent, sets: ExampleSets) -> NDArray[np.float64]:
+    """What a student says of the candidates of example sets: (I,) raw, as a server would hear it."""
+    scores = np.zeros(len(sets.label))
+    if isinstance(model, Boosted):
+        features = {
+            name: Column(torch.from_numpy(column.values)[None], torch.from_numpy(column.observed)[None])
+            for name, column in sets.features.items()
+        }
+        ids = torch.zeros(1, len(scores), dtype=torch.int64)
+        asked = Candidates(ids, ids, ids == 0, features)
+        nothing, nobody = State({"nothing": torch.zeros(1, 0)}), torch.zeros(1, dtype=torch.int64)
+        (raw,) = model.predict(nothing, Request(nobody, nobody), asked).values()
+        return raw[0].double().numpy()
+    data = replace(SetData.of(sets), inputs=digested(model, sets))
+    with torch.inference_mode():
+        for rows in length_batches(data.lengths, _PER_BLOCK):
+            batch = data.batch(rows)
+            scores[sets.candidates_of(rows)] = model(*batch.inputs)[batch.mask].double().numpy()
+    return scores
+
+
+def digested(student: Student, sets: ExampleSets) -> tuple[Tensor, Tensor]:
+    """What a student reads of the candidates of example sets, worked out once."""
+    columns = {
+        name: Column(torch.from_numpy(c.values), torch.from_numpy(c.observed)) for name, c in sets.features.items()
+    }
+    return student.digest(columns, (len(sets.label),))
