@@ -136,3 +136,45 @@ def test_the_command_serves_until_interrupted(tiny: Published, tmp_path: Path) -
             process.kill()
     assert process.returncode == 130
     assert errors == ""
+
+
+def test_no_acknowledged_amendment_is_lost_or_counted_twice(tiny: Published, tmp_path: Path) -> None:
+    """Every post has a new event and amends the one before; after each kill all of a post is there, or nothing."""
+    workspace = tiny.lend(tmp_path / "lent")
+    item = Catalogue.load(tiny.release).vocabulary.ids[0]
+    acknowledged: dict[str, int] = {}
+
+    def post_until_the_end(address: str, user: str, has_enough: threading.Event, enough: int) -> None:
+        event = {"user_id": user, "item_id": item}
+        with open_http(address) as http:
+            for number in range(10_000):
+                play = event | {"interaction_id": number, "time_ms": FIRST_MS + number, "feedback": {"played": 0.0}}
+                like = event | {"interaction_id": number - 1, "time_ms": FIRST_MS + number, "feedback": {"like": 1.0}}
+                try:
+                    answer = http.post("/v1/events", json={"events": [like, play] if number else [play]})
+                except httpx.TransportError:
+                    return
+                assert answer.status_code == 201, answer.text
+                acknowledged[user] = number + 1
+                if number + 1 >= enough:
+                    has_enough.set()
+
+    chance = random.Random(1)
+    with ThreadPoolExecutor(2) as pool:
+        for life in range(4):
+            has_enough, enough = threading.Event(), chance.randint(1, 60)
+            with ServerProcess(workspace) as server:
+                users = [f"life-{life}-{number}" for number in range(2)]
+                posting = [pool.submit(post_until_the_end, server.address, u, has_enough, enough) for u in users]
+                assert has_enough.wait(60)
+                server.kill()
+                for one in posting:
+                    one.result()
+    with ServerProcess(workspace) as server, open_http(server.address) as http:
+        for user, count in acknowledged.items():
+            history = http.get(f"/v1/users/{user}/history", params={"limit": 1000}).json()
+            assert len(history["events"]) == history["num_events"] < 1000
+            assert history["num_events"] in (count, count + 1)  # the last post may be there though nobody heard of it
+            *liked, last = [(event["time_ms"] - FIRST_MS, event["feedback"]) for event in history["events"][::-1]]
+            assert liked == [(number, {"played": 0.0, "like": 1.0}) for number in range(len(liked))]
+            assert last == (len(liked), {"played": 0.0})

@@ -88,8 +88,9 @@ def test_a_request_is_answered_by_the_release_that_ran_when_it_began(
     assert names(pages[0], old) != names(pages[2], service.running)
 
 
-def event(number: int, item: Any, user: str = "visitor") -> LiveEvent:
-    return LiveEvent(user, item, NOW + number, f"event {number}", feedback={"played": 1.0})
+def event(number: int, item: Any, user: str = "visitor", interaction: str | None = None) -> LiveEvent:
+    feedback = {"played": 1.0}
+    return LiveEvent(user, item, NOW + number, f"event {number}", feedback=feedback, interaction_id=interaction)
 
 
 def counted(running: Running) -> list[int]:
@@ -99,16 +100,24 @@ def counted(running: Running) -> list[int]:
     return [int(count) for count in model.counts_at(NOW + 1000)]  # the fraction tells of earlier ones
 
 
+@pytest.mark.parametrize("is_amended", [False, True])
 def test_what_is_posted_before_while_and_after_counts_once(
-    tiny: Published, other: Published, start: Callable[[Published], Service], monkeypatch: pytest.MonkeyPatch
+    tiny: Published,
+    other: Published,
+    start: Callable[[Published], Service],
+    monkeypatch: pytest.MonkeyPatch,
+    is_amended: bool,
 ) -> None:
+    """Where later rows amend the first two, all tell of two events."""
     service = start(tiny)
     item = service.release.catalogue.vocabulary.ids[7]
     number = 0
 
     def post_some() -> None:
         nonlocal number
-        service.intake._write([[event(number, item), event(number + 1, item)], [event(number, item)]])
+        of = ("a", "b") if is_amended else (None, None)
+        two = [event(number + step, item, interaction=of[step]) for step in range(2)]
+        service.intake._write([two, two[:1]])
         number += 2
 
     posted = Histories.posted
@@ -127,9 +136,10 @@ def test_what_is_posted_before_while_and_after_counts_once(
     service.running.recommend([Query("visitor", NOW + 1000)])
     after = counted(service.running)
     ((past, is_live),) = service.histories.read(["visitor"])
-    assert (len(past), int(is_live.sum()), number) == (8, 8, 8)
+    expected = 2 if is_amended else 8
+    assert (len(past), int(is_live.sum()), number) == (expected, expected, 8)
     assert counted(start(other).running) == after  # as after a restart
-    assert sum(after) == after[service.histories.assortment.dense(item)] == 8
+    assert sum(after) == after[service.histories.assortment.dense(item)] == expected
 
 
 def test_an_item_that_comes_while_a_release_is_loaded_is_there_after(

@@ -21,7 +21,7 @@ def open_release(folder: Path) -> Iterator[tuple[Release, Histories]]:
     live = LmdbStore(live_folder) if live_folder.is_dir() else None
     try:
         histories = Histories(release, live)
-        follow_stream(release, histories, histories.posted())
+        follow_stream(release, histories, histories.new_events())
         yield release, histories
     finally:
         release.histories.close()

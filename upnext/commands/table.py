@@ -40,7 +40,7 @@ def recommendations(
     live = LmdbStore(live_folder) if live_folder is not None and live_folder.is_dir() else None
     try:
         histories = Histories(alone, live)
-        follow_stream(alone, histories, histories.posted())
+        follow_stream(alone, histories, histories.new_events())
         now = time.time_ns() // 1_000_000
         queries = [Query(user, now, k, context, unfamiliar) for user in user_ids]
         rows = [

@@ -20,7 +20,7 @@ from upnext.base.configuration import Config, Duration
 from upnext.base.views import ALL
 from upnext.models.top_k import top_k_of_scores
 
-__all__ = ["Popular", "PopularConfig", "RecentlyPopular", "RecentlyPopularConfig"]
+__all__ = ["Popular", "PopularConfig", "RecentlyPopular", "RecentlyPopularConfig", "places_in"]
 
 
 class PopularConfig(Config):
@@ -160,6 +160,14 @@ class RecentlyPopular(_Counting):
         self._times_ms[first:new] = np.insert(self._times_ms[first:old], places - first, times_ms)
         self._window = self._window.with_late(items, places)
 
+    def retract(self, items: NDArray[np.int64], times_ms: NDArray[np.int64]) -> None:
+        """Take back events of the stream that were observed."""
+        stream = self._items[: self._size], self._times_ms[: self._size]
+        if len(places := places_in(*stream, items, times_ms)):
+            self._items, self._times_ms = (np.delete(part, places) for part in stream)
+            self._size -= len(places)
+            self._window = _Window(0, 0, np.zeros_like(self._before), self._before)
+
     def counts_at(self, time_ms: int) -> Float[Tensor, " V"]:
         """Events of the window that ends before a moment."""
         starts, ends = self._windows(np.array([time_ms]))
@@ -209,6 +217,19 @@ class RecentlyPopular(_Counting):
     def from_tensors(cls, config: RecentlyPopularConfig, tensors: dict[str, Tensor]) -> "RecentlyPopular":
         """Rebuild a model from `tensors()`."""
         return cls(config, *(tensors[name].numpy() for name in ("items", "times_ms", "before")))
+
+
+def places_in(
+    stream: NDArray[np.int64], stream_ms: NDArray[np.int64], items: NDArray[np.int64], times_ms: NDArray[np.int64]
+) -> list[int]:
+    """Where events stand in a stream that is sorted by time: each at a place of its own, those that are not there
+    nowhere."""
+    places: set[int] = set()
+    for item, time_ms in zip(items.tolist(), times_ms.tolist(), strict=True):
+        start, end = np.searchsorted(stream_ms, [time_ms, time_ms + 1]).tolist()
+        alike = (np.flatnonzero(stream[start:end] == item) + start).tolist()
+        places.update([place for place in alike if place not in places][:1])
+    return sorted(places)
 
 
 @dataclass(frozen=True)

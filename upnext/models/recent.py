@@ -24,6 +24,7 @@ from torch import Tensor
 from upnext.base.batches import Column, Events, Request
 from upnext.base.configuration import Config, Duration
 from upnext.base.schema import LAST_ITEM, context_column
+from upnext.models.popularity import places_in
 
 __all__ = ["MOST_CODES", "STREAM", "RecentConfig", "RecentPrior"]
 
@@ -138,6 +139,16 @@ class RecentPrior:
         self._size = new
         if first < self._window.end:
             self._window = _Window(0, 0, np.zeros(self._num_items, np.int64))
+
+    def retract(self, items: NDArray[np.int64], times_ms: NDArray[np.int64]) -> None:
+        """Take back events that were observed."""
+        stream = self._items[: self._size], self._times_ms[: self._size]
+        if len(places := places_in(*stream, items, times_ms)):
+            self._items, self._times_ms = (np.delete(part, places) for part in stream)
+            self._keys = np.delete(self._keys[: self._size], places, axis=0)
+            self._size -= len(places)
+            self._window = _Window(0, 0, np.zeros(self._num_items, np.int64))
+            self._known.clear()
 
     def log_q(self, request: Request, last_item: Int[Tensor, " B"] | None = None) -> Float[Tensor, "_ W"]:
         """log Q of every dense id: a row per request, or one row where it is the same for all.

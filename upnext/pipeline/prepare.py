@@ -90,7 +90,8 @@ def run(config: PrepareConfig, workspace: Workspace, frames: Frames | None = Non
     parents += [] if earlier is None else [earlier.artifact]
 
     def write(draft: Draft) -> None:
-        raw = posted.added_to(forgotten.kept(load()), earlier.posted if earlier else Posted.none(), draft.folder)
+        raw = posted.with_interactions(forgotten.kept(load()))
+        raw = posted.added_to(raw, earlier.posted if earlier else Posted.none(), draft.folder)
         _prepare(config, source, raw, earlier, draft, at_once)
 
     return workspace.ensure("log", "log", settings, parents, write)

@@ -52,20 +52,23 @@ def followable(
     """Find a log that the new rows of a source, and new posted events, can follow, and read the rows.
 
     Returns:  None where there is none, or where the whole source has to be read to know what its new rows mean: ids
-              are of another type than before, an item that no event has left the side table, or the new files alone
-              cannot be read.
+              are of another type than before, an item that no event has left the side table, posted events are the
+              first to amend others, or the new files alone cannot be read.
     """
     for log in _used(workspace, parents):
         new_files = _new_files(log.manifest["config"], settings)
         if new_files is not None and workspace.is_whole(log) and posted.include(Posted.of(log)):
-            return _follow(log, partial(_read, log, new_files, source, frames, at_once))
+            return _follow(log, partial(_read, log, new_files, source, frames, at_once, posted))
     return None
 
 
-def _read(log: Artifact, new_files: list[str], source: AnySource, frames: Frames | None, at_once: int) -> RawLog:
+def _read(
+    log: Artifact, new_files: list[str], source: AnySource, frames: Frames | None, at_once: int, posted: Posted
+) -> RawLog:
     # Where no file is new, the last old one still tells the types of the columns.
     files = new_files or log.manifest["config"]["event_files"][-1:]
     raw = read(source.model_copy(update={"path": files}) if files else source, frames, at_once)
+    raw = posted.with_interactions(raw)
     return raw if new_files else replace(raw, source=(part.clear() for part in islice(raw.parts(), 1)))
 
 
@@ -154,7 +157,10 @@ class Earlier:
         return EventLog.open(self.folder, "not")
 
     def fits(self, raw: RawLog) -> bool:
-        """Whether new ids are of the type of the old ones, and every item is in an event or in the side table."""
+        """Whether rows tell of events as the old ones do, new ids are of the type of the old ones, and every item is in
+        an event or in the side table."""
+        if raw.has_interactions != (self._log.schema.merge is not None):
+            return False
         is_there = np.zeros(len(self.items), bool)
         is_there[self._log.rows.item] = True
         types: dict[str, set[pl.DataType]] = {USER_ID: set(), ITEM_ID: set()}

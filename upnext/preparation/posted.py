@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from upnext.base.artifacts import Artifact
 from upnext.base.errors import BadConfig
 from upnext.base.files import flush
-from upnext.base.ids import ExternalId, stable_hash
+from upnext.base.ids import ExternalId
 from upnext.base.schema import (
     INTERACTION_ID,
     ITEM_ID,
@@ -104,6 +104,18 @@ class Posted:
             raise BadConfig("prepare.live: posted events have times, and this source has none; set it to false")
         return replace(raw, source=self._after(raw, held, folder))
 
+    def with_interactions(self, raw: RawLog) -> RawLog:
+        """Give a source that has no interactions a column for those that were posted, if any were."""
+        if raw.has_interactions or not self.has_interactions:
+            return raw
+        nothing = pl.lit(None, pl.String).alias(INTERACTION_ID)
+        return replace(raw, source=(part.with_columns(nothing) for part in raw.parts()))
+
+    @property
+    def has_interactions(self) -> bool:
+        """Whether any of them has an interaction."""
+        return any(event.interaction_id is not None for event in self.events)
+
     def _after(self, raw: RawLog, held: "Posted", folder: Path) -> Iterator[pl.DataFrame]:
         """The parts of a source, and one more: posted events take the type that the source's ids have by then."""
         schema: dict[str, pl.DataType] = {}
@@ -117,7 +129,7 @@ class Posted:
         added = [row for row, new in zip(rows, is_new.tolist(), strict=True) if row is not None and new]
         # Their order depends on nothing but themselves, so that it is the same whenever they are added.
         new = [event for event, is_added in zip(self.events, is_new.tolist(), strict=True) if is_added]
-        order = [LATE + (stable_hash(event.event_id) & (LATE - 1)) for event in new]
+        order = [LATE + event.order for event in new]
         raw.notes += [f"{len(added):,} posted events were added"] if added else []
         if num_out := int((~is_in).sum()):
             raw.notes.append(
@@ -136,7 +148,9 @@ def _row(event: LiveEvent, raw: RawLog, schema: Mapping[str, pl.DataType]) -> li
     if None in ids:
         return None
     values: dict[str, Any] = {USER_ID: ids[0], ITEM_ID: ids[1], TIME_MS: event.time_ms, POSITION: event.position}
-    values |= {REQUEST_ID: event.request_id or None, INTERACTION_ID: None}
+    # Posted events amend posted events: an interaction of a file that is called the same is another one.
+    interaction = None if event.interaction_id is None else f"posted {event.interaction_id}"
+    values |= {REQUEST_ID: event.request_id or None, INTERACTION_ID: interaction}
     for name, kind in raw.contexts.items():
         value = event.context.get(name)
         is_right = value is None or isinstance(value, str) == (kind == "categorical")

@@ -59,6 +59,17 @@ class Counted:
             last, before = self._live.pop(), self._live.pop()
             self._live.append(self._sorted(Events.concatenate([before.events, last.events])))
 
+    def retract(self, events: Events, assortment: Assortment) -> None:
+        """Take back events that were observed: of those that are alike any one stands for the other."""
+        self._follow(assortment)
+        for row in range(len(events)):
+            event = events.take(slice(row, row + 1))
+            for number, live in enumerate(self._live):
+                if len(places := np.flatnonzero(_alike(live.events, event))):
+                    others = np.delete(np.arange(len(live.events)), places[0])
+                    self._live[number] = self._sorted(live.events.take(others))
+                    break
+
     def of_users(self, pasts: Pasts, assortment: Assortment) -> "CountedUsers":
         """With what some users did."""
         self._follow(assortment)
@@ -156,6 +167,15 @@ class CountedUsers:
         if self.of_users is not None:
             answers |= answer(self.counted.by_user, [self.of_users], asked)
         return answers | answer(self.counted.others, self.runs, asked)
+
+
+def _alike(events: Events, one: Events) -> NDArray[np.bool_]:
+    """(N,) which events are like one in all that is counted."""
+    found: NDArray[np.bool_] = (events.time_ms == one.time_ms) & (events.item == one.item)
+    for name, column in one.columns.items():
+        of_all = events.columns[name]
+        found &= (of_all.observed == column.observed) & (of_all.values == column.values)
+    return found
 
 
 def _of_items(assortment: Assortment, name: str) -> Column:

@@ -4,8 +4,9 @@ A release holds its users' events by dense id, as arrays. What is posted later l
 so that it outlives the release and means the same to the next one.
 """
 
+import operator
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from upnext.base.batches import CORE, Events, FlatColumn
 from upnext.base.ids import ExternalId, stable_hash
 from upnext.base.protocols import Store
-from upnext.base.schema import Schema, context_column, feedback_column
+from upnext.base.schema import MergeRule, Schema, context_column, feedback_column
 from upnext.features.aggregates import ReadsColumns
 from upnext.features.vocabulary import Vocabulary
 from upnext.serving.assortment import Assortment
@@ -26,17 +27,28 @@ from upnext.serving.pasts import Pasts
 from upnext.serving.records import load_records
 from upnext.serving.release import Release
 
-__all__ = ["EVENTS", "Histories", "LiveEvent", "belongs_to", "history_key", "merged", "pack_history"]
+__all__ = [
+    "EVENTS",
+    "Histories",
+    "LiveEvent",
+    "Told",
+    "belongs_to",
+    "history_key",
+    "merged",
+    "pack_history",
+    "posted_by",
+]
 
 _HISTORY = b"h/"
 EVENTS = b"e/"
 """What the keys of posted events begin with; the live store holds changes of items, too."""
 _INT64 = 8
 """Bytes of an integer, and of a user's part of a key."""
+_ORDERS = (1 << 62) - 1
 
 
 class LiveEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One event as a client posted it."""
+    """One event as a client posted it, or one row of those that tell of it."""
 
     user_id: ExternalId
     item_id: ExternalId
@@ -46,6 +58,18 @@ class LiveEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     position: int | None = None
     context: dict[str, str | float] = {}
     feedback: dict[str, float] = {}
+    interaction_id: str | None = None
+    """Rows of one user that have it in common tell of one event."""
+
+    @property
+    def told_of(self) -> tuple[ExternalId, str, bool]:
+        """Equal for the rows that tell of one event."""
+        return self.user_id, self.interaction_id or self.event_id, self.interaction_id is not None
+
+    @property
+    def order(self) -> int:
+        """Decides between events of one instant, here as in a log that holds them; it depends on nothing but the id."""
+        return stable_hash(self.event_id) & _ORDERS
 
     def key(self) -> bytes:
         """Its place in the live store: by user, then by event id, so that a repeated post changes nothing."""
@@ -61,9 +85,44 @@ def _user_key(user_id: ExternalId) -> bytes:
     return stable_hash(user_id).to_bytes(8, "big", signed=True)
 
 
+def posted_by(user_id: ExternalId) -> bytes:
+    """What the keys of a user's posted events begin with."""
+    return EVENTS + _user_key(user_id)
+
+
 def belongs_to(key: bytes, user_id: ExternalId) -> bool:
     """Whether a key of the live store is that of an event of a user."""
-    return key.startswith(EVENTS + _user_key(user_id))
+    return key.startswith(posted_by(user_id))
+
+
+Told = tuple[Sequence[LiveEvent], LiveEvent]
+"""A posted row, and what rows told of its event before it came."""
+
+_MERGE: dict[MergeRule, Callable[[float, float], float]] = {
+    "last": lambda _, new: new,
+    "first": lambda old, _: old,
+    "max": max,
+    "sum": operator.add,
+}
+
+
+def _by_event(rows: Iterable[LiveEvent]) -> list[list[LiveEvent]]:
+    """The rows of each event in the order of time, events in the order of their first rows."""
+    found: dict[tuple[ExternalId, str, bool], list[LiveEvent]] = {}
+    for row in sorted(rows, key=_moment):
+        found.setdefault(row.told_of, []).append(row)
+    return list(found.values())
+
+
+def _one_event(rows: Sequence[LiveEvent], rules: Mapping[str, MergeRule]) -> LiveEvent:
+    """What rows of one event tell together: it stands where the first of them stands, as in a log."""
+    if len(rows) == 1:
+        return rows[0]
+    feedback: dict[str, float] = {}
+    for row in sorted(rows, key=_moment):
+        for name, value in row.feedback.items():
+            feedback[name] = _MERGE[rules.get(name, "last")](feedback[name], value) if name in feedback else value
+    return msgspec.structs.replace(min(rows, key=_moment), feedback=feedback)
 
 
 def history_key(user_id: ExternalId) -> bytes:
@@ -117,7 +176,7 @@ class Histories:
     def read(self, user_ids: Sequence[ExternalId]) -> list[tuple[Events, NDArray[np.bool_]]]:
         """Each user's events in time order, and (N,) bool: which of them were posted since the release."""
         stored = self.release.histories.get([history_key(user) for user in user_ids])
-        return [self._join(value, self._posted(user)) for user, value in zip(user_ids, stored, strict=True)]
+        return [self._join(value, *self._told(user)) for user, value in zip(user_ids, stored, strict=True)]
 
     def read_many(self, user_ids: Sequence[ExternalId]) -> Pasts:
         """What `read` gives, for many users in one go: only bytes are touched user by user, arrays once for all.
@@ -145,26 +204,89 @@ class Histories:
         return {key[len(EVENTS) : len(EVENTS) + _INT64] for key, _ in self._new(EVENTS)}
 
     def posted(self) -> list[LiveEvent]:
-        """Every event of the live store that the release's log does not hold, in the order of time."""
-        return _decoded(self._new(EVENTS))
+        """Every row of the live store that the release's log does not hold, in the order of time."""
+        return sorted((_decode(value) for _, value in self._new(EVENTS)), key=_moment)
 
-    def _posted(self, user_id: ExternalId) -> list[LiveEvent]:
-        return _decoded(self._new(EVENTS + _user_key(user_id)))
+    def new_events(self) -> list[LiveEvent]:
+        """Every posted event of which the release's log holds nothing, in the order of time."""
+        return self.events_of(self.posted())
+
+    def events_of(self, rows: list[LiveEvent]) -> list[LiveEvent]:
+        """What rows since the release tell of, but for the events of which its log holds other rows."""
+        return self._events_of(rows, EVENTS)[0]
+
+    def changed(self, told: Iterable[Told]) -> tuple[list[LiveEvent], list[LiveEvent]]:
+        """What rows make of the events they tell of: the events now, and those of them that were there, as they were.
+
+        What amends an event that the release's log holds is left out: that was counted with the log.
+        """
+        now, before, rules = [], [], self.release.schema.merge_rules
+        for earlier, row in told:
+            if earlier and any(self.release.holds(one.key()) for one in earlier):
+                continue
+            now.append(_one_event([*earlier, row], rules))
+            before += [_one_event(earlier, rules)] if earlier else []
+        return now, before
 
     def _new(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """What was posted and is not in the release's log: that is in its histories already."""
         found = self.live.scan(prefix) if self.live is not None else iter(())
         return ((key, value) for key, value in found if not self.release.holds(key))
 
-    def _join(self, stored: bytes | None, posted: list[LiveEvent]) -> tuple[Events, NDArray[np.bool_]]:
-        live = self.as_events(posted)
+    def _events_of(
+        self, rows: list[LiveEvent], prefix: bytes
+    ) -> tuple[list[LiveEvent], list[tuple[LiveEvent, LiveEvent]]]:
+        """What rows since the release tell: new events, and those of its log that were amended: the first row that the
+        log holds, and the event as it is now."""
+        amending = {row.told_of for row in rows if row.interaction_id is not None}
+        if not amending or self.live is None:
+            return sorted(rows, key=_moment), []
+        rules = self.release.schema.merge_rules
+        rest = (_decode(value) for key, value in self.live.scan(prefix) if self.release.holds(key))
+        held = {of_one[0].told_of: of_one for of_one in _by_event(row for row in rest if row.told_of in amending)}
+        new, amended = [], []
+        for of_one in _by_event(rows):
+            known = held.get(of_one[0].told_of, [])
+            event = _one_event([*known, *of_one], rules)
+            if known:
+                amended.append((known[0], event))
+            else:
+                new.append(event)
+        return new, amended
+
+    def _told(self, user_id: ExternalId) -> tuple[list[LiveEvent], list[tuple[LiveEvent, LiveEvent]]]:
+        prefix = posted_by(user_id)
+        return self._events_of([_decode(value) for _, value in self._new(prefix)], prefix)
+
+    def _join(
+        self, stored: bytes | None, posted: list[LiveEvent], amended: list[tuple[LiveEvent, LiveEvent]]
+    ) -> tuple[Events, NDArray[np.bool_]]:
         if stored is None:
+            live = self.as_events(posted)
             return live, np.ones(len(live), np.bool_)
         released = _unpack(stored, self.release.schema)
+        if amended:
+            released = self._amended(released, amended)
+            posted = sorted([*posted, *(event for known, event in amended if _is_moved(known, event))], key=_moment)
+        live = self.as_events(posted)
         if not posted:
             return released, np.zeros(len(released), np.bool_)
         both, order = merged(released, live)
         return both, order >= len(released)
+
+    def _amended(self, released: Events, amended: list[tuple[LiveEvent, LiveEvent]]) -> Events:
+        """A user's events of the release with what was posted of them since, but for those that are moved."""
+        schema = self.release.schema
+        columns = {name: FlatColumn(c.values.copy(), c.observed.copy()) for name, c in released.columns.items()}
+        stays = np.ones(len(released), np.bool_)
+        for known, event in amended:
+            item = self.assortment.dense(known.item_id)
+            row = np.flatnonzero((released.time_ms == known.time_ms) & (released.item == item) & stays)[:1]
+            stays[row] = not _is_moved(known, event)
+            for name in schema.feedback.keys() & event.feedback.keys():
+                column = columns[feedback_column(name)]
+                column.values[row], column.observed[row] = event.feedback[name], True
+        return replace(released, columns=columns, views=schema.select_views(columns)).take(stays)
 
     def as_events(self, posted: list[LiveEvent]) -> Events:
         """Posted events as arrays, with the views of the schema."""
@@ -198,12 +320,17 @@ def merged(released: Events, live: Events) -> tuple[Events, NDArray[np.int64]]:
     return replace(both, request=group), order
 
 
-def _decoded(found: Iterator[tuple[bytes, bytes]]) -> list[LiveEvent]:
-    return sorted((msgspec.msgpack.decode(value, type=LiveEvent) for _, value in found), key=_moment)
+def _is_moved(known: LiveEvent, event: LiveEvent) -> bool:
+    """Whether an event begins with a row that came after the rows that were known: it stands where that one does."""
+    return event.event_id != known.event_id
 
 
-def _moment(event: LiveEvent) -> tuple[int, str]:
-    return event.time_ms, event.event_id
+def _decode(value: bytes) -> LiveEvent:
+    return msgspec.msgpack.decode(value, type=LiveEvent)
+
+
+def _moment(event: LiveEvent) -> tuple[int, int]:
+    return event.time_ms, event.order
 
 
 def _code(value: str | float | None, vocabulary: Vocabulary | None) -> float | None:

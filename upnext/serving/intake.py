@@ -14,7 +14,7 @@ from upnext.base.protocols import Store
 from upnext.base.schema import ContextKind, FeedbackKind
 from upnext.serving.assortment import Assortment
 from upnext.serving.batching import BatchingThread
-from upnext.serving.histories import LiveEvent, new_event_id
+from upnext.serving.histories import LiveEvent, Told, new_event_id, posted_by
 
 __all__ = [
     "Intake",
@@ -49,6 +49,8 @@ class PostedEvent(msgspec.Struct, forbid_unknown_fields=True):
     """When it happened; the server's clock if left out."""
     event_id: str | None = None
     """Give one to make a repeated post harmless."""
+    interaction_id: ExternalId | None = None
+    """Posts of a user that have it in common tell of one event: a later one amends it."""
     request_id: str | None = None
     position: int | None = None
     context: dict[str, str | float] = {}
@@ -97,7 +99,9 @@ def check_event(posted: PostedEvent, assortment: Assortment, where: str) -> Live
     _check_integer(posted.position or 0, f"{where}.position")
     if posted.position is not None and posted.position < 0:
         raise BadRequest(f"{where}.position is {posted.position}; the first place is 0")
-    for name, text in (("event_id", posted.event_id), ("request_id", posted.request_id)):
+    interaction = None if posted.interaction_id is None else str(posted.interaction_id)
+    ids = {"event_id": posted.event_id, "request_id": posted.request_id, "interaction_id": interaction}
+    for name, text in ids.items():
         _check_text(text or "", f"{where}.{name}")
     # An integer may come as its digits: JSON numbers of 64 bits do not survive every client.
     release = assortment.release
@@ -128,6 +132,7 @@ def check_event(posted: PostedEvent, assortment: Assortment, where: str) -> Live
             name: check_feedback(name, value, release.schema.feedback, f"{where}.feedback")
             for name, value in posted.feedback.items()
         },
+        interaction_id=interaction or None,
     )
 
 
@@ -176,18 +181,22 @@ class Intake:
     """Writes events to the live store. What `accept` returned from is on disk.
 
     Events that wait together are written, and flushed, together. An event whose id the user's events already have
-    is a repeated post: it changes nothing.
+    is a repeated post: it changes nothing. What amends an earlier event is a row of its own.
 
-    Args:     tell: called, in the writing thread, with the events that are new, once they are on disk.
+    Args:     tell: called, in the writing thread, with the rows that are new, once they are on disk, each with those
+              that told of its event before.
     """
 
-    def __init__(self, store: Store, tell: Callable[[list[LiveEvent]], None]) -> None:
+    def __init__(self, store: Store, tell: Callable[[list[Told]], None]) -> None:
         self._store = store
         self._tell = tell
         self._writer: BatchingThread[list[LiveEvent], None] = BatchingThread("intake", self._write, max_batch=256)
 
     async def accept(self, events: list[LiveEvent]) -> None:
-        """Return once all of them are on disk."""
+        """Return once all of them are on disk.
+
+        Raises:   BadRequest: one amends an event of another item; then none is written.
+        """
         await self._writer.submit(events)
 
     def close(self) -> None:
@@ -198,6 +207,29 @@ class Intake:
         events = {event.key(): event for post in reversed(posts) for event in reversed(post)}  # the first one stays
         found = self._store.get(list(events))
         new = {key: event for (key, event), old in zip(events.items(), found, strict=True) if old is None}
+        told = self._with_earlier(list(reversed(new.values())))
         self._store.put({key: msgspec.msgpack.encode(event) for key, event in new.items()})
-        self._tell(list(new.values()))
+        self._tell(told)
         return [None] * len(posts)
+
+    def _with_earlier(self, new: list[LiveEvent]) -> list[Told]:
+        """Each row with those that told of its event before, in the store or here."""
+        told: list[Told] = []
+        known: dict[ExternalId, list[LiveEvent]] = {}
+        for row in new:
+            if row.interaction_id is None:
+                told.append(([], row))
+                continue
+            if row.user_id not in known:
+                found = self._store.scan(posted_by(row.user_id))
+                known[row.user_id] = [msgspec.msgpack.decode(value, type=LiveEvent) for _, value in found]
+            earlier = [one for one in known[row.user_id] if one.told_of == row.told_of]
+            if earlier and earlier[0].item_id != row.item_id:
+                raise BadRequest(
+                    f"the interaction {shown(row.interaction_id)} of user {shown(row.user_id)} is of the item"
+                    f" {shown(earlier[0].item_id)}, and this event of {shown(row.item_id)}; an interaction is one item,"
+                    " met once: give another interaction_id"
+                )
+            known[row.user_id].append(row)
+            told.append((earlier, row))
+        return told

@@ -144,18 +144,24 @@ def _popular_title(model: AnyModel) -> tuple[str, str]:
     return ("Popular now", "Most chosen lately") if lately else ("Popular", "Most chosen of all")
 
 
-def follow_stream(release: Release, histories: Histories, posted: list[LiveEvent]) -> None:
-    """Let models that count, of what is popular now and of what a ranker reads, see what was posted."""
+def follow_stream(
+    release: Release, histories: Histories, posted: list[LiveEvent], replaced: Sequence[LiveEvent] = ()
+) -> None:
+    """Let models that count, of what is popular now and of what a ranker reads, see what was posted.
+
+    Args:     replaced: events they have seen of which there is another version among the posted ones.
+    """
     if not posted:
         return
-    events = histories.as_events(posted)
+    events, old = histories.as_events(posted), histories.as_events(list(replaced))
     if histories.counted is not None:
         histories.counted.observe(events, histories.assortment)
+        histories.counted.retract(old, histories.assortment)
     for model in (release.retriever, release.popular):
         stream = stream_of(model)
         if isinstance(stream, RecentPrior) and stream.config.follows:
             events = _with_last_items(histories, posted, events, stream.view)
-        follow(model, events)
+        follow(model, events, old)
 
 
 def _with_last_items(histories: Histories, posted: list[LiveEvent], events: Events, view: str) -> Events:

@@ -14,7 +14,7 @@ from upnext.base.protocols import Store
 from upnext.serving.assortment import Assortment
 from upnext.serving.changes import Changes
 from upnext.serving.fallback import Fallback
-from upnext.serving.histories import Histories, LiveEvent
+from upnext.serving.histories import Histories, Told
 from upnext.serving.recommend import Page, Query, follow_stream, recommend
 from upnext.serving.records import ItemRecord
 from upnext.serving.release import Release
@@ -28,7 +28,7 @@ class Running:
     def __init__(self, release: Release, live: Store) -> None:
         self.release = release
         self.histories = Histories(release, live)
-        self.unseen: deque[LiveEvent] = deque()
+        self.unseen: deque[Told] = deque()
         """Posted events that are yet to be counted; any thread may add to them."""
         self.changes = Changes(live, release.catalogue, "server", partial(_take_over, self.histories))
 
@@ -40,9 +40,10 @@ class Running:
         """
         posted = self.histories.posted()
         border()
-        told = {(event.user_id, event.event_id) for event in self.unseen}  # in both, and to be counted once
+        told = {row.key() for _, row in self.unseen}  # in both, and to be counted once
         self.changes.follow()  # after the events: now every item that they are of is known
-        follow_stream(self.release, self.histories, [e for e in posted if (e.user_id, e.event_id) not in told])
+        known = self.histories.events_of([row for row in posted if row.key() not in told])
+        follow_stream(self.release, self.histories, known)
         self.fallback = Fallback(self.histories)
         recommend(self.release, self.histories, [Query("", time.time_ns() // 1_000_000)])
 
@@ -50,7 +51,7 @@ class Running:
         """Answer queries from everything that is known by now."""
         self.changes.follow()
         new = [self.unseen.popleft() for _ in range(len(self.unseen))]
-        follow_stream(self.release, self.histories, new)
+        follow_stream(self.release, self.histories, *self.histories.changed(new))
         pages = recommend(self.release, self.histories, queries)
         if self.fallback.is_old():
             self.fallback.refresh()

@@ -21,7 +21,7 @@ import torch
 from upnext.serving.batching import BatchingThread
 from upnext.serving.changes import Change
 from upnext.serving.following import Follower, Source
-from upnext.serving.histories import Histories, LiveEvent
+from upnext.serving.histories import Histories, LiveEvent, Told
 from upnext.serving.intake import Intake
 from upnext.serving.recommend import Page, Query
 from upnext.serving.release import Release
@@ -156,7 +156,7 @@ class Service:
         self._live.close()
         self.release.histories.close()
 
-    def _tell(self, events: list[LiveEvent]) -> None:
+    def _tell(self, events: list[Told]) -> None:
         for running in self._told:
             running.unseen.extend(events)
 

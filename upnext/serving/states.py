@@ -12,6 +12,7 @@ Shape letters: B users.
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -138,15 +139,19 @@ def refresh(
     """
     histories, until_ms = Histories(release, live), now_ms - release.settings.lag
     _remove_unread(live, releases)
-    users = list(dict.fromkeys([*(release.users.ids if everyone else []), *(e.user_id for e in histories.posted())]))
+    posted = Counter(event.user_id for event in histories.posted())
+    # A row that amends an event adds none, and a state that does not know it is as old as one that lacks an event.
+    num_amending = posted - Counter(event.user_id for event in histories.new_events())
+    users = list(dict.fromkeys([*(release.users.ids if everyone else []), *posted]))
     version, done = secrets.token_bytes(_VERSION_BYTES), Refreshed(0, 0)
     for begin in range(0, len(users), _USERS):
         block = users[begin : begin + _USERS]
         pasts = histories.read_many(block).before(np.array(until_ms))
         known = _read(release, live, block)
+        counts = pasts.lengths + np.array([num_amending[user] for user in block], np.int64)
         stale = [
             everyone or one is None or one.num_events != count
-            for one, count in zip(known, pasts.lengths.tolist(), strict=True)
+            for one, count in zip(known, counts.tolist(), strict=True)
         ]
         chosen = np.flatnonzero(stale)
         values = _carried(
@@ -158,7 +163,7 @@ def refresh(
             with torch.inference_mode():
                 state = encode(release.retriever, some.below(len(release.catalogue)), _TOKENS)
             keys = [_VERSION + version + _user(block[number]) for number in chosen]
-            values |= dict(zip(keys, pack_states(state, until_ms, some.lengths), strict=True))
+            values |= dict(zip(keys, pack_states(state, until_ms, counts[chosen]), strict=True))
         live.put(values)
         tell(len(block))
     if users:
