@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.models.contract import check_retriever
 from tests.models.histories import histories, request
-from upnext.base.batches import ItemTable
+from upnext.base.batches import CORE, ItemTable
 from upnext.base.configuration import parse_config
 from upnext.base.errors import BadArtifact, BadConfig
 from upnext.models.build import load_model, save_model
@@ -49,6 +51,17 @@ def test_padding_and_neighbours_change_nothing(model, rows, longer):
         alone = model.states(histories([rows[0]]))
         together = model.states(histories([*rows, longer]))
     torch.testing.assert_close(together[0, : len(rows[0]) + 1], alone[0], atol=1e-5, rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(2, V - 1), max_size=8), st.integers(0, 2))
+def test_a_history_alone_is_encoded_as_among_others(model, row, num_padding):
+    """A single row takes a way of its own."""
+    batch = histories([row, [2] * (len(row) + num_padding)])
+    alone = replace(batch, lengths=batch.lengths[:1], **{name: getattr(batch, name)[:1] for name in CORE})
+    with torch.inference_mode():
+        found, expected = (model.encode(each).tensors["hidden"][0] for each in (alone, batch))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_order_matters(model):

@@ -115,6 +115,16 @@ def test_the_last_token_alone_equals_the_last_of_all():
     torch.testing.assert_close(layer.last(x, torch.tensor(lengths)), whole, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("length", [1, 5])
+def test_a_row_alone_equals_a_row_of_a_batch(length):
+    torch.manual_seed(0)
+    layer = TransformerLayer(8, 2, 0.0)
+    x = torch.randn(length, 8)
+    whole = layer(x[None], layout([length], length))[0]
+    torch.testing.assert_close(layer.of_one(x, only_last=False), whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(layer.of_one(x, only_last=True), whole[-1:], atol=1e-5, rtol=1e-5)
+
+
 def test_dropout_acts_in_training_only():
     torch.manual_seed(0)
     layer = TransformerLayer(8, 2, 0.5)

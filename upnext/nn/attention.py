@@ -89,6 +89,18 @@ class CausalSelfAttention(nn.Module):
         out: Tensor = self.output(F.scaled_dot_product_attention(q, k, v, real[:, None, None]).reshape(B, D))
         return out
 
+    def of_one(self, x: Float[Tensor, "L D"], *, only_last: bool) -> Float[Tensor, "_ D"]:
+        """What `forward` gives the tokens of a single row, or, without the sums for the others, its last one."""
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        (L, D), H = x.shape, self.heads
+        if only_last:
+            q = F.linear(x[-1:], weight[:D], bias[:D]).view(1, H, 1, D // H)
+            k, v = F.linear(x, weight[D:], bias[D:]).view(1, L, 2, H, D // H).permute(2, 0, 3, 1, 4)
+        else:
+            q, k, v = F.linear(x, weight, bias).view(1, L, 3, H, D // H).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=not only_last)
+        return F.linear(attended.transpose(1, 2).reshape(-1, D), self.output.weight, self.output.bias)
+
 
 def _siblings_apart(
     q: Float[Tensor, "B H L d"], k: Float[Tensor, "B H L d"], v: Float[Tensor, "B H L d"], layout: Layout

@@ -6,6 +6,7 @@ Shape letters: B rows, L tokens, D width.
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from upnext.base.batches import Layout
 from upnext.nn.attention import CausalSelfAttention, KeyValueCache
@@ -46,6 +47,21 @@ class TransformerLayer(nn.Module):
         own = x[rows, lengths - 1] + self.dropout(self.attention.last(self.attention_norm(x), lengths))
         out: Tensor = own + self.dropout(self.feed_forward(self.feed_forward_norm(own)))
         return out
+
+    def of_one(self, x: Float[Tensor, "L D"], *, only_last: bool) -> Float[Tensor, "_ D"]:
+        """What `forward` makes of a single row without dropout: of each token, or of the last one alone.
+
+        The same sums without the calls of modules: in a page's one row they cost as much as the sums.
+        """
+        attended = self.attention.of_one(_normed(x, self.attention_norm), only_last=only_last)
+        x = (x[-1:] if only_last else x) + attended
+        expand, contract = self.feed_forward.expand, self.feed_forward.contract
+        hidden = F.gelu(F.linear(_normed(x, self.feed_forward_norm), expand.weight, expand.bias))
+        return x + F.linear(hidden, contract.weight, contract.bias)
+
+
+def _normed(x: Float[Tensor, "L D"], norm: nn.LayerNorm) -> Float[Tensor, "L D"]:
+    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
 class PostNormLayer(nn.Module):
