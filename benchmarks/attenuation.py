@@ -37,7 +37,8 @@ from upnext.commands.run import run_stages
 from upnext.events.log import EventLog
 from upnext.events.split import VALIDATION
 from upnext.features.people import People
-from upnext.fitting.ranking import MainRankConfig, RankPlan, ToldOf, plan
+from upnext.fitting.ranking import RankPlan, ToldOf, plan
+from upnext.fitting.ranking_config import MainRankConfig
 from upnext.objectives.masked import MaskedTraining
 from upnext.objectives.ranking import PointwiseRanking, RankingBatch
 from upnext.training.batches import length_batches

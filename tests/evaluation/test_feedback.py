@@ -16,10 +16,10 @@ from upnext.base.ids import item_hash
 from upnext.base.protocols import Link, expectation
 from upnext.evaluation.feedback import Foreseen, evaluate_feedback, feedback_figures, mean_of, predict_feedback
 from upnext.evaluation.rates import Rates, RatesConfig
-from upnext.evaluation.utility import Ordering
 from upnext.events.log import EventLog
 from upnext.events.split import TEST
 from upnext.models.argus import ARGUS, ARGUSConfig
+from upnext.models.ordering import Ordering
 from upnext.models.popularity import RecentlyPopular, RecentlyPopularConfig
 from upnext.nn.encoders import Inputs
 

@@ -12,7 +12,8 @@ from upnext.base.errors import BadArtifact, BadBatch, BadConfig
 from upnext.base.protocols import Link, Ranker, expectation
 from upnext.base.schema import FeedbackKind
 from upnext.features.aggregates import Aggregate
-from upnext.models.boosted import UTILITY, Boosted, BoostedConfig, Examples
+from upnext.models.boosted import Boosted, Examples
+from upnext.models.boosted_config import UTILITY, BoostedConfig
 
 KINDS: dict[str, FeedbackKind] = {"like": "binary", "played": "fraction", "seconds": "amount"}
 TRAINING = {"trees": 60, "learning_rate": 0.2, "least_in_leaf": 10, "patience": 10}

@@ -47,7 +47,7 @@ SHAPE: dict[str, Any] = {
 def make(inputs: RankerInputs = RANKER_INPUTS, **changes: Any) -> MainModel:
     torch.manual_seed(0)
     config = parse_config(MainModelConfig, SHAPE | changes, "test")
-    bounds = torch.linspace(0, 9, 7)[None]
+    bounds = torch.linspace(0, 9, 7).expand(len(inputs.numbers), -1)
     items = catalogue()
     model = MainModel(config, inputs, items, bounds, known_values(inputs, items, USERS))
     for parameter in model.parameters():  # larger than at the start, so that differences show

@@ -31,7 +31,8 @@ SHAPE: dict[str, Any] = {
 def make(inputs: RankerInputs = RANKER_INPUTS, **changes: Any) -> YouTubeRanker:
     torch.manual_seed(0)
     config = parse_config(YouTubeRankerConfig, SHAPE | changes, "test")
-    bounds = torch.stack([torch.linspace(0, 9, 7), torch.linspace(0, 12, 7)])  # of item.count, of the hour
+    counts = torch.linspace(0, 9, 7).expand(len(inputs.numbers), -1)
+    bounds = torch.cat([counts, torch.linspace(0, 12, 7)[None]])  # of item.count, of the hour
     items = catalogue()
     model = YouTubeRanker(config, inputs, items, bounds, known_values(inputs, items, USERS))
     for parameter in model.parameters():  # larger than at the start, so that differences show

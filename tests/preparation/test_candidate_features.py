@@ -17,7 +17,8 @@ from upnext.evaluation.feedback import predict_feedback
 from upnext.events.impressions import window_start
 from upnext.events.log import EventLog
 from upnext.features.aggregates import Aggregate, Past, Questions
-from upnext.models.boosted import Boosted, BoostedConfig, Examples
+from upnext.models.boosted import Boosted, Examples
+from upnext.models.boosted_config import BoostedConfig
 from upnext.preparation.candidate_features import candidate_features, check_aggregates
 
 DECLARED = [

@@ -18,12 +18,14 @@ __all__ = [
     "HOUR_OF_DAY",
     "INTERACTION_ID",
     "ITEM_ID",
+    "ITEM_VECTOR",
     "LAST_ITEM",
     "POSITION",
     "REQUEST_ID",
     "TIME_MS",
     "TITLE",
     "USER_ID",
+    "USER_VECTOR",
     "ContextKind",
     "FeatureKind",
     "FeedbackKind",
@@ -32,6 +34,7 @@ __all__ = [
     "context_column",
     "feature_column",
     "feedback_column",
+    "vector_columns",
 ]
 
 USER_ID = "user_id"
@@ -50,6 +53,9 @@ COLLECTION = "collection"
 
 HOUR_OF_DAY = "hour_of_day"
 """When a request was made, in hours UTC: what rankers read of its time."""
+
+USER_VECTOR, ITEM_VECTOR = "user_vector", "item_vector"
+"""What a model's vectors are called, after its name."""
 
 ContextKind = Literal["categorical", "numeric"]
 """Context is known before the item is chosen: a surface, a device, an hour."""
@@ -80,6 +86,11 @@ def feature_column(owner: Literal["item", "user"], name: str) -> str:
 def feedback_column(name: str) -> str:
     """Name the column that holds a feedback: `played` -> `feedback.played`."""
     return f"feedback.{name}"
+
+
+def vector_columns(model: str) -> tuple[str, str]:
+    """What the user vector and the item vector of a model are called, as columns of candidates."""
+    return f"{model}.{USER_VECTOR}", f"{model}.{ITEM_VECTOR}"
 
 
 class Schema(Config):

@@ -18,6 +18,7 @@ from upnext.models.build import load_model
 from upnext.models.two_towers import TwoTowers
 from upnext.pipeline import finetune, pretrain
 from upnext.pipeline.subjects import Shown
+from upnext.pipeline.told import Scorers
 
 __all__ = ["fine_tuning_rows"]
 
@@ -68,7 +69,7 @@ def _measured(
     items, people = Catalogue.load(parent.folder).items, People.load(parent.folder).features.columns
     models = {variant: load_model(artifact.folder, items) for variant, artifact in made.items()}
     assert all(isinstance(one, TwoTowers) for one in models.values())
-    shown = Shown(parent, log, part, items, people, [])
+    shown = Shown(parent, log, part, items, people, [], Scorers({}, {}, log, items))
     figures, _, _ = shown.figures(models, config.utility, config.window, project.evaluate.bootstrap_samples)
     minutes = {variant: artifact.manifest["metrics"]["seconds"] / 60 for variant, artifact in made.items()}
     return [

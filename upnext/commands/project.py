@@ -12,8 +12,10 @@ from upnext.base.artifacts import Workspace
 from upnext.base.configuration import Config, parse_config, read_toml
 from upnext.events.split import LeaveLastOut
 from upnext.fitting.finetuning import PairwiseConfig
-from upnext.fitting.ranking import NeuralRankConfig
+from upnext.fitting.ranking_config import NeuralRankConfig
 from upnext.models.argus import ARGUSConfig
+from upnext.models.popularity import RecentlyPopularConfig
+from upnext.models.scorers import ReadsScores
 from upnext.pipeline.evaluate import EvaluateConfig
 from upnext.pipeline.finetune import FinetuneConfig
 from upnext.pipeline.prepare import PrepareConfig, SimulatedSource
@@ -81,12 +83,12 @@ class Project(Config):
                     f"finetune.{name} learns from pairs, and leave-last-out keeps one event per user for validation: no"
                     ' pair to stop by; set prepare.split.kind = "global_time", or kind = "retrieval"'
                 )
-        earlier: list[str] = []
+        neural: list[str] = []
         for name, ranker in self.rank.items():
             if isinstance(ranker, NeuralRankConfig):
-                if ranker.start is not None and ranker.start not in earlier:
-                    raise ValueError(f"rank.{name}.from is {ranker.start!r}; the neural rankers above it: {earlier}")
-                earlier.append(name)
+                if ranker.start is not None and ranker.start not in neural:
+                    raise ValueError(f"rank.{name}.from is {ranker.start!r}; the neural rankers above it: {neural}")
+                neural.append(name)
         if self.publish is not None:
             retrievers = sorted([*self.pretrain, *self.finetune])
             for key in ("retriever", "ranker", "popular"):
@@ -100,6 +102,51 @@ class Project(Config):
                 if model is not None and model not in usable:
                     raise ValueError(f"publish.{key} is {model!r}; the models are {usable}")
         return self
+
+    @model_validator(mode="after")
+    def _scorers_leave_events(self) -> Self:
+        """A score of what a model was trained on knows the answer: whose scores are read has held events back."""
+        if isinstance(self.prepare.split, LeaveLastOut):
+            for where, key in self._times_asked_for():
+                raise ValueError(
+                    f'{where}.{key} needs a split by time: set prepare.split.kind = "global_time", or remove it'
+                )
+        above = [*self.pretrain, *self.finetune]
+        for name, ranker in self.rank.items():
+            for key, names in (("scores", ranker.scores), ("vectors", ranker.vectors)):
+                for scorer in names:
+                    if scorer not in above:
+                        raise ValueError(f"rank.{name}.{key} names {scorer!r}; the models above it: {above}")
+                    if (lacks := self._holds_nothing_back(scorer)) is not None:
+                        raise ValueError(
+                            f"rank.{name}.{key} names {scorer!r}, and {lacks} is trained on all of the training part:"
+                            " it knows what came of the events that the ranker is to learn from. Give"
+                            f' {lacks}.hold_back, such as "2d"'
+                        )
+            above.append(name)
+        return self
+
+    def _holds_nothing_back(self, name: str) -> str | None:
+        """The table that lacks a `hold_back`, if the model of a name knows answers of all of the training part."""
+        if name in self.rank:
+            return None if self.rank[name].hold_back is not None else f"rank.{name}"
+        if name in self.finetune:
+            towers = self.finetune[name]
+            if towers.hold_back is None:
+                return f"finetune.{name}"
+            return self._holds_nothing_back(towers.start) if towers.pretrained else None
+        trained = self.pretrain[name]
+        counts_before = isinstance(trained.model, RecentlyPopularConfig)  # what lies before a request, and no more
+        return None if counts_before or trained.hold_back is not None else f"pretrain.{name}"
+
+    def _times_asked_for(self) -> list[tuple[str, str]]:
+        """The keys that say what time of the training part is left to whom, and who needs it."""
+        models = [(f"pretrain.{name}", one) for name, one in self.pretrain.items()]
+        found = [(where, "hold_back") for where, one in models if one.hold_back is not None]
+        found += [(f"finetune.{name}", "hold_back") for name, one in self.finetune.items() if one.hold_back is not None]
+        for name, ranker in self.rank.items():
+            found += [(f"rank.{name}", key) for key in ReadsScores.model_fields if getattr(ranker, key)]
+        return found
 
     @model_validator(mode="after")
     def _stages_are_models(self) -> Self:

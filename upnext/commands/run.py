@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -19,6 +20,7 @@ from upnext.commands import simulate
 from upnext.commands.project import Project
 from upnext.events.log import EventLog
 from upnext.fitting.finetuning import check_lag
+from upnext.fitting.held_back import hold_back
 from upnext.models.two_towers import TwoTowersConfig
 from upnext.pipeline import evaluate, finetune, prepare, pretrain, publish, rank, serve
 
@@ -51,11 +53,13 @@ def run_stages(
             console.print(f"[bold]{step.label}[/bold]  {escape(str(artifact.folder))}  [dim]{seconds:.1f} s[/dim]")
             _show(step.stage, artifact, console)
             if step.stage == "prepare" and wanted != "prepare":
-                _check_views(project, EventLog.open(artifact.folder / "log"))
+                _check_views(project, artifact)
 
 
-def _check_views(project: Project, log: EventLog) -> None:
+def _check_views(project: Project, artifact: Artifact) -> None:
     """Refuse what the log does not have before hours of training, not after."""
+    log = EventLog.open(artifact.folder / "log")
+    _check_held_back(project, artifact, log)
     for settings in project.pretrain.values():
         for view in (settings.model.view, settings.positives.view, settings.tasks.next_item_view):
             log.mask(view or ALL)
@@ -70,6 +74,17 @@ def _check_views(project: Project, log: EventLog) -> None:
         publish.check(project.publish, log)
         if project.publish.ranker in project.rank:
             publish.check_page(project.publish, project.rank[project.publish.ranker].aggregates, log)
+
+
+def _check_held_back(project: Project, artifact: Artifact, log: EventLog) -> None:
+    """Refuse to hold back more of the training part than there is."""
+    part, split = np.load(artifact.folder / "split.npy", mmap_mode="r"), artifact.manifest["metrics"]["split"]
+    for table, models in (("pretrain", project.pretrain), ("finetune", project.finetune), ("rank", project.rank)):
+        for name, one in models.items():
+            try:
+                hold_back(log, part, split, one.hold_back)
+            except BadConfig as error:
+                raise BadConfig(f"{table}.{name}: {error}") from None
 
 
 @dataclass(frozen=True)

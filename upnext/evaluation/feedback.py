@@ -1,9 +1,9 @@
 """How well a ranker foresees feedback: each held-out event is predicted from what lay before its request.
 
-Shape letters: N events, B requests of a block, C candidates.
+Shape letters: N events.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,22 +11,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from upnext.base.batches import Candidates, Column, FlatColumn, Request
-from upnext.base.protocols import Link, Ranker, expectation, lag_of
-from upnext.base.schema import context_column, feedback_column
+from upnext.base.batches import Column, FlatColumn
+from upnext.base.protocols import Link, Ranker, expectation
+from upnext.base.schema import feedback_column
+from upnext.evaluation.asking import Asked, ask_about_rows
 from upnext.evaluation.gaps import gaps
-from upnext.evaluation.ranking import contexts_of
 from upnext.evaluation.rates import Rates, RatesConfig
-from upnext.events.impressions import known_until
 from upnext.events.log import EventLog
 from upnext.events.split import TEST, TRAIN
 from upnext.metrics.calibration import calibration_error
 from upnext.metrics.classification import auc, log_loss, normalised_entropy, per_user_auc
 from upnext.metrics.intervals import Interval, bootstrap_over_users
 
-__all__ = ["Foreseen", "column_at", "evaluate_feedback", "feedback_figures", "foresee", "mean_of", "predict_feedback"]
+__all__ = [
+    "Foreseen",
+    "evaluate_feedback",
+    "expectations",
+    "feedback_figures",
+    "foresee",
+    "mean_of",
+    "predict_feedback",
+]
 
-_TOKENS_PER_BLOCK = 25_600
 _CPU = torch.device("cpu")
 
 
@@ -41,75 +47,22 @@ def predict_feedback(
 ) -> dict[str, NDArray[np.float64]]:
     """Predict what came of events, as the server would have when they were shown.
 
-    Events of one request with one context are candidates of one call. The history is everything of the model's view
-    before the request, or before the model's lag, the last `max_length` events of it.
-
-    Args:     rows: (N,) of the log; features: what is known of these events as candidates, (N,) by name.
-              device: where the model is. known_at: (N,) moments, one for each request, as of which it is asked where
-              they come before it: nothing from then on is known. users: what is known of them, by dense id.
+    Args:     as for `ask_about_rows`.
     Returns:  per component (N,): the expectation, in the order of `rows`.
     """
-    in_view, events = log.in_view(model.view)
-    number, first = _requests(log, rows)
-    user, request_row = log.rows.user[rows[first]], log.request_start[rows[first]]
-    ends = known_until(log, in_view, user, log.rows.time_ms[request_row], request_row, lag_of(model))
-    if known_at is not None:
-        ends = np.minimum(ends, known_until(log, in_view, user, known_at[first], request_row, 0))
-    begins = np.maximum(np.searchsorted(in_view, log.offsets[user]), ends - model.max_length)
-    by_request = np.argsort(number, kind="stable")
-    sizes = np.bincount(number, minlength=len(first))
-    starts = np.cumsum(sizes) - sizes
-    answers = {name: np.zeros(len(rows)) for name in model.components}
-    order = np.argsort(ends - begins, kind="stable")
-    step = max(1, _TOKENS_PER_BLOCK // (model.max_length + int(sizes.max(initial=1))))
-    for begin in range(0, len(order), step):
-        block = order[begin : begin + step]
-        place = starts[block, None] + np.arange(sizes[block].max())
-        mask = np.arange(place.shape[1]) < sizes[block, None]
-        asked = by_request[np.where(mask, place, starts[block, None])]
+    blocks = ask_about_rows(model, log, rows, features, device, known_at, users)
+    return expectations(model, blocks, len(rows))
+
+
+def expectations(model: Ranker, blocks: Iterable[Asked], count: int) -> dict[str, NDArray[np.float64]]:
+    """What a model expects of everything that it is asked about: per component (N,)."""
+    answers = {name: np.zeros(count) for name in model.components}
+    for block in blocks:
         with torch.inference_mode():
-            state = model.encode(events.batch(begins[block], ends[block]).to(device))
-            read = {name: column_at(column, asked) for name, column in (features or {}).items()}
-            candidates = _candidates(log, rows[asked], mask, read)
-            request = _request(log, rows[first[block]], None if known_at is None else known_at[first[block]], users)
-            outputs = model.predict(state, request.to(device), candidates.to(device))
+            outputs = model.predict(block.state, block.request, block.candidates)
         for name, link in model.components.items():
-            answers[name][asked[mask]] = expectation(outputs[name], link).cpu().numpy()[mask]
+            answers[name][block.place[block.mask]] = expectation(outputs[name], link).cpu().numpy()[block.mask]
     return answers
-
-
-def _requests(log: EventLog, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Number the requests of events, contexts included: (N,) numbers, and an event of each."""
-    columns = [log.events.request[rows]]
-    for name in log.schema.contexts:
-        column = log.rows.columns[context_column(name)]
-        observed = column.observed[rows]
-        code = np.unique(column.values[rows], return_inverse=True)[1]
-        columns.append(np.where(observed, code, -1))
-    _, first, number = np.unique(np.stack(columns), axis=1, return_index=True, return_inverse=True)
-    return number, first
-
-
-def _request(
-    log: EventLog, rows: NDArray[np.int64], known_at: NDArray[np.int64] | None, users: Mapping[str, Column] | None
-) -> Request:
-    time_ms = log.rows.time_ms[log.request_start[rows]]
-    asked_ms = time_ms if known_at is None else np.minimum(time_ms, known_at)
-    user = torch.from_numpy(log.rows.user[rows])
-    features = {name: column.take(user) for name, column in (users or {}).items()}
-    return Request(torch.from_numpy(asked_ms), user, contexts_of(log, rows), features)
-
-
-def _candidates(
-    log: EventLog, rows: NDArray[np.int64], mask: NDArray[np.bool_], features: Mapping[str, Column]
-) -> Candidates:
-    items, hashes = log.rows.item[rows], log.rows.item_hash[rows]
-    return Candidates(torch.from_numpy(items), torch.from_numpy(hashes), torch.from_numpy(mask), features)
-
-
-def column_at(column: FlatColumn, places: NDArray[np.int64]) -> Column:
-    """The values of a flat column at places of any shape."""
-    return Column(torch.from_numpy(column.values[places]), torch.from_numpy(column.observed[places]))
 
 
 @dataclass(frozen=True)

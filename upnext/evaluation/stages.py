@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from upnext.base.batches import Candidates, Column, FlatColumn, ItemTable, Request
-from upnext.base.protocols import Ranker, expectation, lag_of
+from upnext.base.batches import Column, FlatColumn, ItemTable
+from upnext.base.protocols import Ranker
+from upnext.evaluation.asking import ask_about_cases
 from upnext.evaluation.cases import Cases
-from upnext.evaluation.feedback import column_at
-from upnext.evaluation.ranking import Histories, Ranking, contexts_of
+from upnext.evaluation.feedback import expectations
+from upnext.evaluation.ranking import Ranking
 from upnext.events.log import EventLog
 from upnext.metrics.intervals import Interval, bootstrap_over_users, paired_difference
 from upnext.metrics.ranking import ndcg, rank_of_targets, recall
@@ -23,7 +23,6 @@ __all__ = ["CEILINGS", "drawn_cases", "pair_figures", "predict_candidates"]
 
 CEILINGS = (100, 500)
 """Where the recall of a retriever is said: no ranker can find what is not there."""
-_TOKENS_PER_BLOCK = 25_600
 
 
 def drawn_cases(cases: Cases, most: int) -> Cases:
@@ -43,33 +42,11 @@ def predict_candidates(
 ) -> dict[str, NDArray[np.float64]]:
     """Predict what would come of items at each case, as the server would.
 
-    Args:     items: (K, C) dense ids, -1 for none; features: (K · C,) what is known of them as candidates;
-              user_features: by name, a row per dense user id.
+    Args:     as for `ask_about_cases`.
     Returns:  per component (K, C): the expectation; what stands at -1 means nothing.
     """
-    histories = Histories(log, model.view, with_columns=True)
-    starts, ends = histories.known_ranges(cases, model.max_length, lag_of(model))
-    C = items.shape[1]
-    answers = {name: np.zeros(items.shape) for name in model.components}
-    by_length = np.argsort(ends - starts, kind="stable")
-    step = max(1, _TOKENS_PER_BLOCK // (model.max_length + C))
-    for begin in range(0, len(cases), step):
-        block = np.sort(by_length[begin : begin + step])
-        mask, some = items[block] >= 0, np.maximum(items[block], 0)
-        place = block[:, None] * C + np.arange(C)
-        user = torch.from_numpy(cases.user[block])
-        of_user = {name: column.take(user) for name, column in (user_features or {}).items()}
-        with torch.inference_mode():
-            state = model.encode(histories.events.batch(starts[block], ends[block]))
-            context = contexts_of(log, cases.first_target[block])
-            request = Request(torch.from_numpy(cases.time_ms[block]), user, context, of_user)
-            item = torch.from_numpy(some)
-            read = {name: column_at(column, place) for name, column in (features or {}).items()}
-            candidates = Candidates(item, catalogue.item_hash[item], torch.from_numpy(mask), read)
-            outputs = model.predict(state, request, candidates)
-        for name, link in model.components.items():
-            answers[name][block] = expectation(outputs[name], link).numpy()
-    return answers
+    blocks = ask_about_cases(model, log, cases, items, catalogue, features, user_features)
+    return {name: of.reshape(items.shape) for name, of in expectations(model, blocks, items.size).items()}
 
 
 def pair_figures(

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from upnext.base.batches import Candidates, Request, SequenceBatch, State
 from upnext.base.errors import BadConfig
-from upnext.base.protocols import Link, Ranker, Retriever, lag_of
+from upnext.base.protocols import Link, Ranker
 from upnext.evaluation.feedback import Foreseen, predict_feedback
 from upnext.evaluation.gaps import gaps
 from upnext.evaluation.validation import Validate
@@ -24,41 +22,10 @@ from upnext.metrics.classification import pair_accuracy
 from upnext.metrics.intervals import Interval, bootstrap_over_users, bootstrap_ratio
 from upnext.metrics.ranking import group_ndcg
 
-__all__ = ["UTILITY", "Ordering", "compared", "evaluate_utility", "orders", "pair_validation", "utility_figures"]
+__all__ = ["UTILITY", "compared", "evaluate_utility", "orders", "pair_validation", "utility_figures"]
 
 UTILITY = "utility"
 """What stands for a feedback's name in the rows of these figures."""
-
-
-class Ordering:
-    """A retriever as a ranker: its score orders candidates, and means nothing else."""
-
-    def __init__(self, model: Retriever) -> None:
-        self.model = model
-        self.lag_ms = lag_of(model)
-
-    @property
-    def view(self) -> str:
-        """The view it reads."""
-        return self.model.view
-
-    @property
-    def max_length(self) -> int:
-        """The longest history it reads."""
-        return self.model.max_length
-
-    @property
-    def components(self) -> Mapping[str, Link]:
-        """One score that orders."""
-        return {"score": Link.ORDER_ONLY}
-
-    def encode(self, histories: SequenceBatch) -> State:
-        """As the retriever does."""
-        return self.model.encode(histories)
-
-    def predict(self, state: State, request: Request, candidates: Candidates) -> dict[str, Tensor]:
-        """The retriever's scores; -inf where it has none."""
-        return {"score": self.model.score(state, request, candidates.item)}
 
 
 def orders(name: str, foreseen: Foreseen, weights: Mapping[str, float]) -> dict[str, NDArray[np.float64]]:

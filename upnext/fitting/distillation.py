@@ -21,7 +21,8 @@ from upnext.base.protocols import Link
 from upnext.events.split import TRAIN, VALIDATION
 from upnext.features.aggregates import Aggregate
 from upnext.fitting.folds import FoldsConfig
-from upnext.models.boosted import Boosted, BoostedConfig
+from upnext.models.boosted import Boosted
+from upnext.models.boosted_config import BoostedConfig
 from upnext.models.student import LayersConfig, LinearConfig, Student, StudentConfig, TowersConfig, inputs_of
 from upnext.models.trees import BoostingConfig, Part, grow_down, matrix, told_apart
 from upnext.objectives.distillation import AnyTerm, Distillation, LabelTerm

@@ -62,6 +62,9 @@ class FinetuneCommon(Config):
     """Impressions of a chunk, unless what was shown together is more."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Dropout in fine-tuning. Unset: that of the model."""
+    hold_back: Annotated[Duration, Field(gt=0)] | None = None
+    """The last part of the training part, so long, on which it is not trained: it is left to rankers that read its
+    scores. The model that it begins with has to hold back as much. Unset: none."""
     training: TrainingConfig = TrainingConfig()
     """How it is trained."""
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from upnext.base.artifacts import Artifact
 from upnext.base.batches import Events
-from upnext.base.configuration import Config
+from upnext.base.configuration import Config, Duration
 from upnext.base.schema import feedback_column
 from upnext.base.views import ALL
 from upnext.evaluation.feedback import mean_of
@@ -62,6 +62,9 @@ class PretrainConfig(Config):
     """What two towers learn to find; refused for other models."""
     validation_cases: Annotated[int, Field(ge=1)] = 2000
     """How many validation cases the early stopping looks at, drawn once."""
+    hold_back: Annotated[Duration, Field(gt=0)] | None = None
+    """The last part of the training part, so long, on which it is not trained: it is left to rankers that read its
+    scores (`rank.NAME.scores`). In histories these events stand as ever. Unset: none."""
 
     @model_validator(mode="before")
     @classmethod

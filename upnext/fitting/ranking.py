@@ -1,141 +1,58 @@
 """What training a neural ranker takes, before it begins: its configuration, sets of candidates, what makes it, need."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
 from upnext.base.batches import Column, FlatColumn, ItemTable
-from upnext.base.configuration import Config, Duration, Weight
 from upnext.base.errors import BadConfig
-from upnext.base.schema import FeedbackKind, context_column, feedback_column
-from upnext.base.views import ALL
+from upnext.base.schema import FeedbackKind, context_column, feedback_column, vector_columns
 from upnext.evaluation.feedback import mean_of
 from upnext.events.impressions import Impressions, utility_of
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN, VALIDATION
-from upnext.features.aggregates import Aggregate
 from upnext.features.catalogue import Catalogue
 from upnext.features.quantiles import quantiles_of
+from upnext.fitting.ranking_config import AnyRankConfig, MainRankConfig, YouTubeRankConfig
 from upnext.fitting.shown import Reads, ShownSets
-from upnext.models.boosted import UTILITY
+from upnext.models.boosted_config import UTILITY
 from upnext.models.build import load_any, read_inputs
 from upnext.models.main_model import MainModel, MainModelConfig
 from upnext.models.ranker_inputs import RankerInputs, known_values
 from upnext.models.youtube import YouTubeRanker, YouTubeRankerConfig
-from upnext.objectives.feedback import FeedbackLoss, FeedbackLosses
-from upnext.objectives.masked import MaskedConfig, MaskedTraining, masked_aggregators
+from upnext.objectives.feedback import FeedbackLosses
+from upnext.objectives.masked import MaskedTraining, masked_aggregators
 from upnext.objectives.ranking import NeuralRanker, OrderRanking, PointwiseRanking, RankingBatch
 from upnext.training.batches import length_batches
-from upnext.training.loop import TrainingConfig
 from upnext.training.memory import Need, need_of
 
 __all__ = [
-    "AnyRankConfig",
-    "MainRankConfig",
-    "NeuralRankConfig",
     "RankPlan",
     "ToldOf",
-    "YouTubeRankConfig",
     "begin_with_weights",
     "check",
     "plan",
 ]
 
 
-class NeuralRankConfig(Config):
-    """What every neural ranker learns from."""
-
-    view: str = ALL
-    """The events that it is trained on, each as a candidate."""
-    objective: Literal["pointwise", "pairwise", "listwise"] = "pointwise"
-    """`pointwise` foresees each feedback of each candidate. The others only order what was shown together, by its
-    utility: pair by pair, or as one choice of all."""
-    feedback: list[str] | None = None
-    """The feedback that it predicts, pointwise. Unset: all that the log has."""
-    losses: dict[str, FeedbackLoss] = {}
-    """Per feedback that it predicts; those that are not named have the defaults."""
-    utility: dict[str, Weight] = {}
-    """Weights of feedback: what pairwise and listwise training orders by."""
-    window: Annotated[Duration, Field(gt=0)] | None = None
-    """What counts as shown together: a user's events within so much time, cut on the clock, all asked about with what
-    was known when it began. Unset: those of a request, with what was known before it."""
-    most_candidates: Annotated[int, Field(ge=1, le=100_000)] = 256
-    """Candidates of a set, at most: longer ones are cut."""
-    validation_cases: Annotated[int, Field(ge=1)] = 5000
-    """On how many sets of the validation part the early stopping computes the loss, drawn once."""
-    start: Annotated[str | None, Field(alias="from")] = None
-    """The ranker of [rank], of the same shape and above it in the file, whose weights it begins with: one that was
-    pre-trained with `masked.mode = "only"`, say. Unset: new weights."""
-    training: TrainingConfig = TrainingConfig()
-    """How it is trained. Candidates count as tokens, as events do."""
-
-    @model_validator(mode="after")
-    def _an_order_has_a_utility(self) -> Self:
-        if self.objective == "pointwise" and self.utility:
-            raise ValueError("'utility' has no effect on a pointwise objective; remove it, or choose another objective")
-        if self.objective != "pointwise":
-            if not self.utility:
-                raise ValueError(f"objective = {self.objective!r} orders by a utility: give weights of feedback")
-            for name in sorted(self.model_fields_set & {"feedback", "losses"}):
-                raise ValueError(f"{name!r} has no effect: objective = {self.objective!r} foresees nothing; remove it")
-        return self
-
-
-class MainRankConfig(NeuralRankConfig):
-    """A main model: aggregators of behaviour sequences, networks of user, time and place, and a joining network."""
-
-    kind: Literal["main"] = "main"
-    model: MainModelConfig
-    """What it reads and how large it is."""
-    masked: MaskedConfig | None = None
-    """Masked training of its self-attention aggregators. Unset: none."""
-
-    @property
-    def aggregates(self) -> list[Aggregate]:
-        """The aggregates that the model reads."""
-        return self.model.aggregates
-
-    @model_validator(mode="after")
-    def _a_window_has_no_hour(self) -> "MainRankConfig":
-        if self.window is not None and "hour" in (self.model.time or []):
-            raise ValueError(
-                "model.time reads the hour, and with a window everybody is asked as of its beginning, at one hour;"
-                " leave 'hour' out"
-            )
-        return self
-
-
-class YouTubeRankConfig(NeuralRankConfig):
-    """YouTube's ranking network: averaged watches, features and numbers of all kinds, a ReLU tower."""
-
-    kind: Literal["youtube"] = "youtube"
-    model: YouTubeRankerConfig
-    """What it reads and how large it is."""
-
-    @property
-    def aggregates(self) -> list[Aggregate]:
-        """The aggregates that the model reads."""
-        return self.model.aggregates
-
-
-AnyRankConfig = MainRankConfig | YouTubeRankConfig
-"""The neural rankers."""
-
 AnyObjective = PointwiseRanking | OrderRanking | MaskedTraining
 
 
 @dataclass(frozen=True)
 class ToldOf:
-    """A part of the split as candidates: rows of the log (I,), and what is told of them besides, by name (I,)."""
+    """A part of the split as candidates: rows of the log (I,), and what is told of them besides, by name (I,).
+
+    `scores` are the columns that other models put out as numbers; `vectors` the models whose vectors are there.
+    """
 
     rows: NDArray[np.int64]
     features: Mapping[str, FlatColumn]
+    scores: Sequence[str] = ()
+    vectors: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -200,13 +117,14 @@ def plan(
     shape = _shape(config, log)
     _check_views(shape, log, part)
     items = Catalogue.load(folder).items
-    inputs = _inputs(config, folder, log, items, users)
+    parts = {which: told(which) for which in (TRAIN, VALIDATION)}
+    inputs = _inputs(config, folder, log, items, users, parts[TRAIN])
     read = {name: users[name] for name in inputs.user_features}
     targets = list(inputs.predicted) or list(config.utility)
     reads = Reads(shape.view, shape.max_length, _views(shape), list(inputs.events.contexts), read, targets)
-    train, held = (_sets(config, inputs, log, told(which), reads, which) for which in (TRAIN, VALIDATION))
+    train, held = (_sets(config, inputs, log, of, reads, which) for which, of in parts.items())
     means = {name: mean_of(log.rows.columns[feedback_column(name)], train.rows) for name in inputs.predicted}
-    bounds = _bounds(shape, inputs, log, train)
+    bounds, scales = _bounds(shape, inputs, log, train), _scales(inputs, train)
     known = known_values(inputs, items, users)
     counts = torch.from_numpy(np.bincount(log.rows.item[part == TRAIN], minlength=len(items)))
 
@@ -218,6 +136,8 @@ def plan(
         else:
             model = MainModel(shape, inputs, there, bounds, known)
         model.begin_with(means)
+        if model.vectors is not None:
+            model.vectors.divide_by(scales)
         objective = _objective(config, model, inputs, means, counts.to(device or "cpu"))
         return objective if device is None else objective.to(device)
 
@@ -289,9 +209,9 @@ def _shape(config: AnyRankConfig, log: EventLog) -> MainModelConfig | YouTubeRan
 
 
 def _inputs(
-    config: AnyRankConfig, folder: Path, log: EventLog, items: ItemTable, users: Mapping[str, Column]
+    config: AnyRankConfig, folder: Path, log: EventLog, items: ItemTable, users: Mapping[str, Column], told: ToldOf
 ) -> RankerInputs:
-    """What the model reads of what the log offers."""
+    """What the model reads of what the log, and other models, offer."""
     model, kinds = config.model, log.schema.user_features
     names = list(kinds) if model.user_features is None else model.user_features
     events = read_inputs(model.contexts, folder, log.schema, items)
@@ -303,7 +223,8 @@ def _inputs(
         events=events,
         user_features={name: kinds[name] for name in names},
         user_vector_widths={name: users[name].values.shape[1] for name in names if kinds[name] == "vector"},
-        numbers=[aggregate.name for aggregate in model.aggregates],
+        numbers=[*(aggregate.name for aggregate in model.aggregates), *told.scores],
+        vectors={name: told.features[vector_columns(name)[0]].values.shape[1] for name in told.vectors},
         predicted=_predicted(config, log),
         orders=config.objective != "pointwise",
     )
@@ -319,6 +240,18 @@ def _bounds(
             column = log.rows.columns[name]
             read[name] = FlatColumn(column.values[train.rows], column.observed[train.rows])
     return torch.from_numpy(quantiles_of(read))
+
+
+def _scales(inputs: RankerInputs, train: ShownSets) -> dict[str, tuple[float, float]]:
+    """The root mean squares of what vectors hold, over the candidates that are trained on: what they are divided by."""
+    found = {}
+    for name in inputs.vectors:
+        user, item = (
+            max(float(np.sqrt(np.mean(np.square(train.features[column].values, dtype=np.float64)))), 1e-6)
+            for column in vector_columns(name)
+        )
+        found[name] = user, item
+    return found
 
 
 def _predicted(config: AnyRankConfig, log: EventLog) -> dict[str, FeedbackKind]:
@@ -353,7 +286,7 @@ def _sets(
     for name in inputs.predicted:
         if not log.rows.columns[feedback_column(name)].observed[told.rows].any():
             raise BadConfig(f"{name!r} was nowhere observed in the {where} part; leave it out of `feedback`")
-    features = {name: told.features[name] for name in inputs.numbers}
+    features = {name: told.features[name] for name in inputs.reads}
     sets = ShownSets.of(log, told.rows, features, reads, config.window, config.most_candidates)
     if config.objective != "pointwise":
         owner = np.repeat(np.arange(len(sets)), sets.num_candidates)

@@ -7,93 +7,41 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from upnext.base.batches import Candidates, Column, FlatColumn, Request, SequenceBatch, State
-from upnext.base.configuration import Config, Duration, Weight, parse_config
+from upnext.base.configuration import Config, parse_config
 from upnext.base.errors import BadArtifact, BadConfig
 from upnext.base.protocols import LINKS, Link
 from upnext.base.schema import FeedbackKind
-from upnext.base.views import ALL
 from upnext.features.aggregates import Aggregate
+from upnext.models.boosted_config import UTILITY, BoostedConfig
 from upnext.models.trees import (
-    BoostingConfig,
     Part,
+    Told,
+    columns_of,
     gains_of,
     grow,
     levels_of,
     matrix,
     observed,
+    read_as,
     sizes_of,
-    told_apart,
 )
 
 if TYPE_CHECKING:  # it is loaded where trees are grown or asked, and not by who only imports this
     from lightgbm import Booster
 
-__all__ = ["UTILITY", "Boosted", "BoostedConfig", "Examples"]
-
-UTILITY = "utility"
-"""What the output is called that only orders."""
+__all__ = ["Boosted", "Examples"]
 
 _FILE = "boosted.json"
 _OBJECTIVES: dict[FeedbackKind, str] = {"binary": "binary", "fraction": "cross_entropy", "amount": "poisson"}
-
-
-class BoostedConfig(Config):
-    """What a boosted ranker reads, and what it predicts."""
-
-    kind: Literal["boosted"] = "boosted"
-    view: str = ALL
-    """The events that it is trained on."""
-    aggregates: list[Aggregate] = []
-    """Counts, means, recency and age up to the moment of the request. Beside them it reads the contexts, the hour of
-    the day (UTC), and the categorical, multi-valued (the first value) and numeric features of item and user."""
-    ignore: list[str] = []
-    """Of what it would read, what it does not: `"feature.user.age"`, `"context.device"`, `"hour_of_day"`."""
-    feedback: list[str] | None = None
-    """The feedback that it predicts. Unset: all that the log has."""
-    utility: dict[str, Weight] = {}
-    """Weights of feedback. Given, it also learns, by LambdaRank, to order candidates by their weighted sum."""
-    window: Annotated[Duration, Field(gt=0)] | None = None
-    """Who competes in the ordering: a user's events within so much time, cut on the clock, with what was known when it
-    began. Unset: those of a request."""
-    training: BoostingConfig = BoostingConfig()
-    """How trees are grown."""
-
-    @model_validator(mode="after")
-    def _it_learns_something_once(self) -> "BoostedConfig":
-        names = [aggregate.name for aggregate in self.aggregates]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"the aggregate {name!r} is declared twice; remove one")
-        if self.feedback == [] and not self.utility:
-            raise ValueError("feedback = [] leaves nothing to predict; name feedback, or give a utility")
-        if self.window is not None and not self.utility:
-            raise ValueError("'window' has no effect without a utility; remove it")
-        return self
-
-    def predicted(self, kinds: Mapping[str, FeedbackKind]) -> dict[str, FeedbackKind]:
-        """The feedback that it predicts, of what a log has.
-
-        Raises:   BadConfig: it is to predict or weigh what the log does not have, or the log has no feedback.
-        """
-        if not kinds:
-            raise BadConfig("the log has no feedback: a ranker has nothing to learn; declare some in prepare.source")
-        for key, names in (("feedback", self.feedback or []), ("utility", list(self.utility))):
-            for name in names:
-                if name not in kinds:
-                    raise BadConfig(f"{key} names {name!r}; the log has the feedback {sorted(kinds)}")
-        if self.utility and UTILITY in kinds:
-            raise BadConfig(f"the log has a feedback {UTILITY!r}, as the output of `utility`; rename it in the source")
-        return {name: kind for name, kind in kinds.items() if self.feedback is None or name in self.feedback}
 
 
 @dataclass(frozen=True)
@@ -128,12 +76,11 @@ class Boosted:
     It has no history: all that it knows of the past comes as features of the candidates, computed for the moment of the
     request. An amount is divided by its mean before it is learnt.
 
-    Args:     features: by name, the values of a category that are told apart, rising; None for a number.
+    Args:     features: by name, the values of a category that are told apart, rising; None for a number, the width
+              of a vector.
     """
 
-    def __init__(
-        self, config: BoostedConfig, features: Mapping[str, NDArray[np.int64] | None], outputs: list[_Output]
-    ) -> None:
+    def __init__(self, config: BoostedConfig, features: Mapping[str, Told], outputs: list[_Output]) -> None:
         self.config, self.features = config, dict(features)
         self._outputs = outputs
 
@@ -157,7 +104,7 @@ class Boosted:
         read = {name: column for name, column in train.features.items() if name not in config.ignore}
         if not read:
             raise BadConfig("there is nothing to read: declare aggregates, or a source with contexts or features")
-        features = {name: told_apart(column, config.training.most_categories) for name, column in read.items()}
+        features = {name: read_as(column, config.training.most_categories) for name, column in read.items()}
         parts = [(part, matrix(part.features, features)) for part in (train, validation)]
         outputs = []
         for name, kind in config.predicted(kinds).items():
@@ -187,7 +134,7 @@ class Boosted:
     def of_one(
         cls,
         config: BoostedConfig,
-        features: Mapping[str, NDArray[np.int64] | None],
+        features: Mapping[str, Told],
         name: str,
         link: Link,
         base: float,
@@ -231,7 +178,7 @@ class Boosted:
         Raises:   BadBatch: the candidates lack a feature.
         """
         shape = candidates.item.shape
-        flat = {name: _flat(column) for name, column in candidates.features.items()}
+        flat = {name: _flat(column, shape) for name, column in candidates.features.items() if name in self.features}
         X = matrix(flat, self.features)
         answers = {}
         for output in self._outputs:
@@ -240,10 +187,11 @@ class Boosted:
         return answers
 
     def importance(self) -> dict[str, dict[str, float]]:
-        """Per output, each feature's share of all that the splits gained."""
+        """Per output, each feature's share of all that the splits gained; a vector is one feature."""
         shares = {}
+        owner = columns_of(self.features)
         for output in self._outputs:
-            gain = output.booster.feature_importance("gain")
+            gain = np.bincount(owner, output.booster.feature_importance("gain"), len(self.features))
             shares[output.name] = dict(zip(self.features, (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))
         return shares
 
@@ -258,7 +206,7 @@ class Boosted:
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint = _Checkpoint(
             model=self.config,
-            features={name: None if values is None else values.tolist() for name, values in self.features.items()},
+            features={n: told.tolist() if isinstance(told, np.ndarray) else told for n, told in self.features.items()},
             outputs=[_SavedOutput(name=o.name, link=o.link, shift=o.shift) for o in self._outputs],
         )
         (folder / _FILE).write_text(checkpoint.model_dump_json(indent=1))
@@ -287,7 +235,9 @@ class Boosted:
             raise BadArtifact(f"{folder} holds no whole boosted ranker ({error}); run rank again") from None
         saved = parse_config(_Checkpoint, data, str(folder / _FILE))
         outputs = [_Output(o.name, o.link, o.shift, b) for o, b in zip(saved.outputs, boosters, strict=True)]
-        features = {n: None if values is None else np.array(values, np.int64) for n, values in saved.features.items()}
+        features: dict[str, Told] = {
+            name: np.array(told, np.int64) if isinstance(told, list) else told for name, told in saved.features.items()
+        }
         return cls(saved.model, features, outputs)
 
 
@@ -299,7 +249,7 @@ class _SavedOutput(Config):
 
 class _Checkpoint(Config):
     model: BoostedConfig
-    features: dict[str, list[int] | None]
+    features: dict[str, list[int] | int | None]
     outputs: list[_SavedOutput]
 
 
@@ -310,5 +260,7 @@ def _trees_file(number: int) -> str:
     return f"trees-{number:03}.txt"
 
 
-def _flat(column: Column) -> FlatColumn:
-    return FlatColumn(column.values.flatten().numpy(), column.observed.flatten().numpy())
+def _flat(column: Column, shape: torch.Size) -> FlatColumn:
+    """What is known of candidates (B, C), of one after the other."""
+    values = column.values.expand(*shape, *column.values.shape[2:])
+    return FlatColumn(values.flatten(0, 1).numpy(), column.observed.expand(shape).flatten().numpy())

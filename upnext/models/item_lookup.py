@@ -43,8 +43,11 @@ def candidate_vectors(
     is_new = (known < FIRST) & candidates.mask
     if bool(is_new.any()):
         strangers = items.take(known[is_new])
-        brought = {name: column.take(is_new) for name, column in candidates.features.items()}
-        features = {name: brought.get(name, column) for name, column in strangers.features.items()}
+        brought = candidates.features
+        features = {
+            name: brought[name].take(is_new) if name in brought else column
+            for name, column in strangers.features.items()
+        }
         table = ItemTable(strangers.item, candidates.item_hash[is_new], features)
         found = found.masked_scatter(is_new[..., None], encode(table))
     return found

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from upnext.base.batches import Candidates, ItemTable, Request, SequenceBatch, State
 from upnext.base.configuration import Config
-from upnext.base.errors import BadBatch
 from upnext.base.protocols import Link
 from upnext.base.views import ALL
 from upnext.features.aggregates import Aggregate
@@ -41,6 +40,7 @@ from upnext.nn.encoders import ContextEncoder, FeedbackEncoder, ItemEncoder, Use
 from upnext.nn.feedback_head import start_at_means
 from upnext.nn.quantiles import QuantileNumbers
 from upnext.nn.slots import slot
+from upnext.nn.vector_pairs import VectorPairs
 
 __all__ = ["Behaviour", "JoiningConfig", "MainModel", "MainModelConfig"]
 
@@ -167,9 +167,13 @@ class MainModel(nn.Module):
         )
         self.quantiles = QuantileNumbers(inputs.numbers, bounds) if inputs.numbers else None
         self.numbers = None if self.quantiles is None else nn.Linear(self.quantiles.width, D)
+        self.vectors = VectorPairs(inputs.vectors, D) if inputs.vectors else None
         self.interests = nn.ModuleDict({slot(name): nn.Linear(D, D) for name in config.aggregators})
         request_width = D * sum(part is not None for part in (self.history, self.user, self.time, self.place))
         candidate_width = D * (1 + A + (self.numbers is not None))
+        if self.vectors is not None:
+            request_width += self.vectors.request_width
+            candidate_width += self.vectors.candidate_width
         self.joining = _joining(config, request_width, candidate_width)
         self.output = nn.Linear(self.joining.width, len(inputs.components))
         self._vectors: Tensor | None = None
@@ -199,7 +203,7 @@ class MainModel(nn.Module):
     @property
     def reads(self) -> list[str]:
         """The columns of candidates that it reads."""
-        return self.inputs.numbers
+        return self.inputs.reads
 
     @property
     def aggregates(self) -> list[Aggregate]:
@@ -284,17 +288,21 @@ class MainModel(nn.Module):
     def predict(self, state: State, request: Request, candidates: Candidates) -> dict[str, Float[Tensor, "B C"]]:
         """Raw outputs per component; no candidate sees another.
 
-        Raises:   BadBatch: the candidates lack a number that it reads.
+        Raises:   BadBatch: the candidates lack a column that it reads.
         """
+        self.inputs.check(candidates)
         B, D = len(candidates.item), self.config.width
         pooled = self.pooled_norm(state.tensors["pooled"].reshape(B, -1, D))
         item = self.candidate_vectors(candidates) * D**0.5
         interests = torch.cat([part(pooled[:, n]) for n, part in enumerate(self.interests.values())], dim=1)
         of_candidate = [item, interests[:, None] * item.repeat(1, 1, pooled.shape[1])]
         if self.quantiles is not None and self.numbers is not None:
-            self._check_numbers(candidates)
             of_candidate.append(self.numbers(self.quantiles(candidates.features, candidates.item.shape)))
         of_request = self._request(state, request, pooled)
+        if self.vectors is not None:
+            user, pairs = self.vectors(candidates.features)
+            of_request = torch.cat([of_request, user], dim=1)
+            of_candidate.append(pairs)
         logits = self.output(self.joining(of_request[:, None], torch.cat(of_candidate, dim=-1)))
         return {name: logits[..., number] for number, name in enumerate(self.components)}
 
@@ -309,11 +317,6 @@ class MainModel(nn.Module):
         if self.place_encoder is not None and self.place is not None:
             parts.append(self.place(self.place_encoder(request.context, gap)))
         return torch.cat(parts, dim=1)
-
-    def _check_numbers(self, candidates: Candidates) -> None:
-        for name in self.inputs.numbers:
-            if name not in candidates.features:
-                raise BadBatch(f"the main model reads {name!r}; the candidates have {sorted(candidates.features)}")
 
     def candidate_vectors(self, candidates: Candidates) -> Float[Tensor, "B C D"]:
         """Item vectors of candidates: in training those that occur, with gradients; else of the whole catalogue."""

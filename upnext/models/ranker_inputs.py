@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from upnext.base.batches import Column, ItemTable
+from upnext.base.batches import Candidates, Column, ItemTable
 from upnext.base.configuration import Config
+from upnext.base.errors import BadBatch
 from upnext.base.ids import FIRST
 from upnext.base.protocols import LINKS, Link
-from upnext.base.schema import FeatureKind, FeedbackKind
-from upnext.models.boosted import UTILITY
+from upnext.base.schema import FeatureKind, FeedbackKind, vector_columns
+from upnext.models.boosted_config import UTILITY
 from upnext.nn.encoders import LOOKED_UP, Inputs, UserEncoder
 
 __all__ = ["RankerInputs", "known_values", "looked_up_names"]
@@ -24,12 +25,28 @@ class RankerInputs(Config):
     user_features: dict[str, FeatureKind] = {}
     user_vector_widths: dict[str, int] = {}
     numbers: list[str] = []
-    """Of what candidates bring, the features that are read as numbers: aggregates; what other models say of a
-    candidate can join them."""
+    """Of what candidates bring, the features that are read as numbers: aggregates, and what other models say of a
+    candidate."""
+    vectors: dict[str, int] = {}
+    """The models whose vectors candidates bring, with the width of these."""
     predicted: dict[str, FeedbackKind]
     """The feedback that it foresees."""
     orders: bool = False
     """It foresees nothing, and has one output, `utility`, that only orders."""
+
+    @property
+    def reads(self) -> list[str]:
+        """The columns of candidates that it reads."""
+        return [*self.numbers, *(column for name in self.vectors for column in vector_columns(name))]
+
+    def check(self, candidates: Candidates) -> None:
+        """Check that candidates have what is read of them.
+
+        Raises:   BadBatch: they lack a column.
+        """
+        for name in self.reads:
+            if name not in candidates.features:
+                raise BadBatch(f"the ranker reads {name!r}; the candidates have {sorted(candidates.features)}")
 
     @property
     def components(self) -> dict[str, Link]:

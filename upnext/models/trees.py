@@ -22,12 +22,15 @@ if TYPE_CHECKING:  # it is loaded where trees are grown, and not by who only imp
 __all__ = [
     "BoostingConfig",
     "Part",
+    "Told",
+    "columns_of",
     "gains_of",
     "grow",
     "grow_down",
     "levels_of",
     "matrix",
     "observed",
+    "read_as",
     "sizes_of",
     "told_apart",
 ]
@@ -68,6 +71,15 @@ class Part:
     sizes: NDArray[np.int64] | None = None
 
 
+Told = NDArray[np.int64] | int | None
+"""How a feature is read: a category by its values told apart, rising; a vector by its width; a number by None."""
+
+
+def read_as(column: FlatColumn, most: int) -> Told:
+    """How a feature is read; of a category so many of the most frequent values are told apart."""
+    return int(column.values.shape[1]) if column.values.ndim == 2 else told_apart(column, most)
+
+
 def told_apart(column: FlatColumn, most: int) -> NDArray[np.int64] | None:
     """The values of a category that are told apart, rising: so many of the most frequent ones. None for a number."""
     if not np.issubdtype(column.values.dtype, np.integer):
@@ -77,23 +89,40 @@ def told_apart(column: FlatColumn, most: int) -> NDArray[np.int64] | None:
     return np.sort(values[kept]).astype(np.int64)
 
 
-def matrix(columns: Mapping[str, FlatColumn], features: Mapping[str, NDArray[np.int64] | None]) -> NDArray[np.float32]:
-    """(N, F): numbers, and places of categories among those told apart; NaN for what is missing or not among them."""
+def columns_of(features: Mapping[str, Told]) -> NDArray[np.int64]:
+    """The number of the feature that each column of the matrix belongs to."""
+    return np.repeat(np.arange(len(features)), [told if isinstance(told, int) else 1 for told in features.values()])
+
+
+def matrix(columns: Mapping[str, FlatColumn], features: Mapping[str, Told]) -> NDArray[np.float32]:
+    """(N, columns): numbers, places of categories among those told apart, and vectors.
+
+    NaN stands for what is missing or not among them.
+
+    Raises:   BadBatch: the candidates lack a feature.
+    """
     for name in features:
         if name not in columns:
             raise BadBatch(f"the boosted ranker reads the feature {name!r}; the candidates have {sorted(columns)}")
-    count = max((len(columns[name].values) for name in features), default=0)
-    X = np.full((count, len(features)), np.nan, np.float32)
-    for number, (name, values) in enumerate(features.items()):
-        column = columns[name]
-        if values is None:
-            X[column.observed, number] = column.values[column.observed]
-            continue
-        place = np.searchsorted(values, column.values)
-        is_known = column.observed & (place < len(values))
-        is_known[is_known] = values[place[is_known]] == column.values[is_known]
-        X[is_known, number] = place[is_known]
+    count, owner = max((len(columns[name].values) for name in features), default=0), columns_of(features)
+    X = np.full((count, len(owner)), np.nan, np.float32)
+    for number, (name, told) in enumerate(features.items()):
+        column, place = columns[name], int(np.searchsorted(owner, number))
+        if isinstance(told, int):
+            X[column.observed, place : place + told] = column.values[column.observed]
+        elif told is None:
+            X[column.observed, place] = column.values[column.observed]
+        else:
+            X[:, place] = _places(column, told)
     return X
+
+
+def _places(column: FlatColumn, told: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Where the values of a category stand among those told apart; NaN where they do not."""
+    place = np.searchsorted(told, column.values)
+    is_known = column.observed & (place < len(told))
+    is_known[is_known] = told[place[is_known]] == column.values[is_known]
+    return np.where(is_known, place, np.nan).astype(np.float32)
 
 
 def observed(column: FlatColumn, name: str, where: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -124,7 +153,7 @@ def sizes_of(group: NDArray[np.int64]) -> NDArray[np.int64]:
 def grow(
     objective: str,
     data: Sequence[Part],
-    features: Mapping[str, NDArray[np.int64] | None],
+    features: Mapping[str, Told],
     config: BoostingConfig,
     extra: dict[str, Any],
 ) -> "Booster":
@@ -141,7 +170,7 @@ def grow_down(
     slopes: Slopes,
     loss: Callable[[NDArray[np.float64]], float],
     data: Sequence[Part],
-    features: Mapping[str, NDArray[np.int64] | None],
+    features: Mapping[str, Told],
     config: BoostingConfig,
     base: float,
 ) -> "Booster":
@@ -160,7 +189,7 @@ def grow_down(
 def _grown(
     parameters: dict[str, Any],
     data: Sequence[Part],
-    features: Mapping[str, NDArray[np.int64] | None],
+    features: Mapping[str, Told],
     config: BoostingConfig,
     judge: Callable[[NDArray[np.float64], Any], tuple[str, float, bool]] | None,
     base: float = 0.0,
@@ -180,9 +209,10 @@ def _grown(
         "num_threads": torch.get_num_threads(),
         "verbosity": -1,
     }
-    categories = [number for number, values in enumerate(features.values()) if values is not None]
-    # Names may hold what LightGBM does not allow: features go by their numbers.
-    names = [f"f{number}" for number in range(len(features))]
+    told, owner = list(features.values()), columns_of(features).tolist()
+    categories = [number for number, feature in enumerate(owner) if isinstance(told[feature], np.ndarray)]
+    # Names may hold what LightGBM does not allow: columns go by their numbers.
+    names = [f"f{number}" for number in range(len(owner))]
     train, held = data
     begin = [np.full(len(part.y), base) if judge else None for part in data]
     grown_on = lightgbm.Dataset(

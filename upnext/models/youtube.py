@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from upnext.base.batches import Candidates, Column, ItemTable, Request, SequenceBatch, State
 from upnext.base.configuration import Config
-from upnext.base.errors import BadBatch
 from upnext.base.protocols import Link
 from upnext.base.schema import FeatureKind, context_column
 from upnext.features.aggregates import Aggregate
@@ -26,6 +25,7 @@ from upnext.nn.embeddings import EmbeddingsConfig, HashedConfig, HashedEmbedding
 from upnext.nn.encoders import ContextEncoder, UserEncoder, looked_up
 from upnext.nn.feedback_head import start_at_means
 from upnext.nn.quantiles import QuantileNumbers, powers
+from upnext.nn.vector_pairs import VectorPairs
 
 __all__ = ["YouTubeRanker", "YouTubeRankerConfig"]
 
@@ -108,6 +108,10 @@ class YouTubeRanker(nn.Module):
         self.request = nn.Linear(D + of_user + D * (self.place is not None) + self.moments.width, H)
         self.item = nn.Linear(D + of_item, H, bias=False)
         self.told = nn.Linear(self.numbers.width, H, bias=False) if inputs.numbers else None
+        self.vectors = VectorPairs(inputs.vectors, D) if inputs.vectors else None
+        if self.vectors is not None:
+            self.user_part = nn.Linear(self.vectors.request_width, H, bias=False)
+            self.pair_part = nn.Linear(self.vectors.candidate_width, H, bias=False)
         widths = config.hidden
         self.layers = nn.ModuleList(nn.Linear(widths[n], widths[n + 1]) for n in range(len(widths) - 1))
         self.output = nn.Linear(widths[-1], len(self.components))
@@ -131,7 +135,7 @@ class YouTubeRanker(nn.Module):
     @property
     def reads(self) -> list[str]:
         """The columns of candidates that it reads."""
-        return self.inputs.numbers
+        return self.inputs.reads
 
     @property
     def aggregates(self) -> list[Aggregate]:
@@ -159,15 +163,15 @@ class YouTubeRanker(nn.Module):
     def predict(self, state: State, request: Request, candidates: Candidates) -> dict[str, Float[Tensor, "B C"]]:
         """Raw outputs per component; no candidate sees another.
 
-        Raises:   BadBatch: the candidates lack a number that it reads.
+        Raises:   BadBatch: the candidates lack a column that it reads.
         """
+        self.inputs.check(candidates)
         x = self.request(self._of_request(state, request))[:, None] + self._items(candidates)
         if self.told is not None:
-            for name in self.inputs.numbers:
-                if name not in candidates.features:
-                    has = sorted(candidates.features)
-                    raise BadBatch(f"the YouTube ranker reads {name!r}; the candidates have {has}")
             x = x + self.told(self.numbers(candidates.features, candidates.item.shape))
+        if self.vectors is not None:
+            user, pairs = self.vectors(candidates.features)
+            x = x + self.user_part(user)[:, None] + self.pair_part(pairs)
         x = F.relu(x)
         for layer in self.layers:
             x = F.relu(layer(x))

@@ -31,6 +31,7 @@ from upnext.features.people import People
 from upnext.models.build import RANKERS, load_any
 from upnext.pipeline.pairs import StagesConfig, Together
 from upnext.pipeline.subjects import Shown, model_scores, names_of, oracle_scores
+from upnext.pipeline.told import Scorers, readers_among, scorers_of
 
 __all__ = ["EvaluateConfig", "check", "run"]
 
@@ -91,9 +92,10 @@ def run(config: EvaluateConfig, workspace: Workspace, names: Sequence[str]) -> A
     models = {name: workspace.current(f"model-{name}", "model", log) for name in names}
     config = config.model_copy(update={"view": config.view or _common_view(models)})
     simulation = [workspace.named(name) for name in log.manifest["parents"] if name.startswith("simulation-")]
-    parents = [log, *models.values(), *simulation]
+    asked = scorers_of(workspace, log, models)
+    parents = [log, *models.values(), *(one for name, one in asked.items() if name not in models), *simulation]
     settings = config.model_dump(mode="json") | {"models": list(names)}
-    write = partial(_evaluate, config, log, models, simulation, workspace.root.name)
+    write = partial(_evaluate, config, log, models, asked, simulation, workspace.root.name)
     return workspace.ensure("report", "report", settings, parents, write)
 
 
@@ -110,6 +112,7 @@ def _evaluate(
     config: EvaluateConfig,
     artifact: Artifact,
     models: Mapping[str, Artifact],
+    asked: Mapping[str, Artifact],
     simulation: Sequence[Artifact],
     title: str,
     draft: Draft,
@@ -128,6 +131,8 @@ def _evaluate(
 
     known, items = People.load(artifact.folder).features.columns, Catalogue.load(artifact.folder).items
     loaded = {name: load_any(model.folder, items) for name, model in models.items()}
+    others = {name: load_any(model.folder, items) for name, model in asked.items() if name not in models}
+    scorers = Scorers(readers_among({**asked, **models}), {**others, **loaded}, log, items)
     subjects = {n: model_scores(m, log, cases, V, known) for n, m in loaded.items() if isinstance(m, Retriever)}
     if simulation:
         subjects["oracle"] = oracle_scores(simulation[0], artifact, log, cases, V), 1
@@ -136,9 +141,9 @@ def _evaluate(
     rows, primary = Trial(cases, met, treatments, trained, config.k, samples).rank(subjects, next_item, costs)
     names, kinds = names_of(artifact), {name: str(_settings(model)["kind"]) for name, model in models.items()}
     evaluated = Evaluated(histories, part, cases, trained, primary, kinds, names, config.k[0], samples)
-    shown = Shown(artifact, log, part, items, known, simulation)
+    shown = Shown(artifact, log, part, items, known, simulation, scorers)
     feedback, calibration, compared_by = shown.figures(loaded, config.utility, config.window_ms, samples)
-    together = Together(log, items, known, cases, met, removed, config.utility, config.k[0], samples)
+    together = Together(log, items, known, cases, met, removed, config.utility, config.k[0], samples, scorers)
     decided = Protocol(view, rolls, config.events, removed, samples, split, only)
     report = Report(
         title=title,

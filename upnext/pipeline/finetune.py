@@ -6,11 +6,13 @@ import numpy as np
 import torch
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
+from upnext.base.errors import BadConfig
 from upnext.events.impressions import Impressions
 from upnext.events.log import EventLog
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
 from upnext.fitting.finetuning import FinetuneConfig, Given, PairwiseConfig, RetrievalConfig, check_lag, plan
+from upnext.fitting.held_back import TRAINED_UNTIL, hold_back, latest
 from upnext.fitting.trained import train_into
 from upnext.models.argus import ARGUS, ARGUSConfig
 from upnext.models.build import load_model, save_model
@@ -67,9 +69,15 @@ def _fit(
 ) -> TwoTowers:
     # 1. impressions of the training part, joined to what was known of their users
     artifact = parents[0]
-    log, part = EventLog.open(artifact.folder / "log"), np.load(artifact.folder / "split.npy")
+    log, split = EventLog.open(artifact.folder / "log"), artifact.manifest["metrics"]["split"]
+    try:
+        part, until = hold_back(log, np.load(artifact.folder / "split.npy"), split, config.hold_back)
+    except BadConfig as error:
+        raise BadConfig(f"finetune.{start.label}: {error}") from None
+    if until is not None:  # what it begins with may have been trained on more
+        draft.metrics[TRAINED_UNTIL] = max(until, latest(parents[1:]) or until)
     draft.schema = log.schema.digest()
-    by_user = artifact.manifest["metrics"]["split"]["kind"] != "global_time"
+    by_user = split["kind"] != "global_time"
     given = Given(artifact.folder, log, part, People.load(artifact.folder).features.columns, by_user)
     planned, device = plan(config, encoder, given), choose_device(config.training.device)
     draft.metrics |= planned.counts

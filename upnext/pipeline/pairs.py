@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field
 
-from upnext.base.batches import Column, ItemTable
+from upnext.base.batches import Column, FlatColumn, ItemTable
 from upnext.base.configuration import Config, Weight
 from upnext.base.errors import BadConfig
 from upnext.base.protocols import Ranker, Retriever
@@ -20,7 +19,7 @@ from upnext.events.log import EventLog
 from upnext.features.aggregates import ReadsColumns
 from upnext.models.build import AnyRanker
 from upnext.pipeline.subjects import model_scores
-from upnext.preparation.candidate_features import candidate_features
+from upnext.pipeline.told import Scorers, Told
 
 __all__ = ["StagesConfig", "Together"]
 
@@ -51,6 +50,7 @@ class Together:
     weights: Mapping[str, float]
     k: int
     num_samples: int
+    scorers: Scorers
 
     def figures(
         self, models: Mapping[str, AnyRanker], stages: Sequence[StagesConfig], most_cases: int
@@ -66,7 +66,10 @@ class Together:
             scores, length = model_scores(retriever, self.log, cases, V, self.users)
             k, removes = min(pair.candidates, V), (self.removes,)
             (found,) = rank_cases(scores, cases, self.met, V, k=k, remove_history=removes, max_length=length)
-            features = self._features(ranker, cases, found.top)
+            features: Mapping[str, FlatColumn] = {}
+            if isinstance(ranker, ReadsColumns):
+                told = Told.of_cases(self.log, cases, found.top, self.items, self.users, self.scorers)
+                features = told.to(pair.ranker, ranker.aggregates)
             predicted = predict_candidates(ranker, self.log, cases, found.top, self.items, features, self.users)
             by = orders(pair.ranker, Foreseen(ranker.components, predicted), pair.utility or self.weights)
             if not by:
@@ -79,15 +82,6 @@ class Together:
                 figures = pair_figures(found.top, order, found, cases, self.k, self.num_samples)
                 rows += [head | row for row in figures]
         return rows
-
-    def _features(self, ranker: Ranker, cases: Cases, items: np.ndarray) -> Mapping[str, Any]:
-        """What is known of candidates at their cases' moments, for a ranker that reads it: (K · C,)."""
-        if not isinstance(ranker, ReadsColumns):
-            return {}
-        rows, moments = (np.repeat(of, items.shape[1]) for of in (cases.first_target, cases.time_ms))
-        shown = np.maximum(items, 0).ravel()
-        known, declared = self.items.features, ranker.aggregates
-        return candidate_features(declared, self.log, rows, known, self.users, moments, shown)
 
 
 def _retriever(name: str, models: Mapping[str, AnyRanker]) -> Retriever:

@@ -12,6 +12,7 @@ from upnext.evaluation.validation import validation_metric
 from upnext.events.log import EventLog
 from upnext.features.people import People
 from upnext.fitting.finetuning import Given, plan_retrieval
+from upnext.fitting.held_back import TRAINED_UNTIL, hold_back
 from upnext.fitting.impressions import ChunkLimits
 from upnext.fitting.pretraining import PretrainConfig, plan, training_events
 from upnext.fitting.trained import train_into
@@ -43,13 +44,26 @@ def run(
     parent = workspace.current("log", "log")
 
     def write(draft: Draft) -> None:
-        log, part = EventLog.open(parent.folder / "log"), np.load(parent.folder / "split.npy")
+        log = EventLog.open(parent.folder / "log")
+        part = _part(config, parent, log, name, draft)
         start = Start(label=name, resume=resume, tell=tell)
         save_model(_fit(config, parent, log, part, draft, start), draft.folder)
         draft.schema = log.schema.digest()
 
     recipe = config.model_dump(mode="json", exclude={"training": {"checkpoint_every"}})  # it changes no result
     return workspace.ensure(f"model-{name}", "model", recipe, [parent], write)
+
+
+def _part(config: PretrainConfig, parent: Artifact, log: EventLog, name: str, draft: Draft) -> NDArray[np.int8]:
+    """The parts of the split, without what is held back; until when it is trained is written down."""
+    try:
+        split = parent.manifest["metrics"]["split"]
+        part, until = hold_back(log, np.load(parent.folder / "split.npy"), split, config.hold_back)
+    except BadConfig as error:
+        raise BadConfig(f"pretrain.{name}: {error}") from None
+    if not isinstance(config.model, RecentlyPopularConfig):  # it counts what lies before a request, and learns nothing
+        draft.metrics[TRAINED_UNTIL] = until
+    return part
 
 
 def _fit(

@@ -16,7 +16,7 @@ from upnext.evaluation.cases import Cases
 from upnext.evaluation.examples import Names
 from upnext.evaluation.feedback import Foreseen, evaluate_feedback, foresee
 from upnext.evaluation.ranking import Scores, retriever_scores
-from upnext.evaluation.utility import Ordering, compared, evaluate_utility
+from upnext.evaluation.utility import compared, evaluate_utility
 from upnext.events.impressions import Impressions, window_start
 from upnext.events.log import EventLog
 from upnext.events.split import TEST
@@ -24,8 +24,9 @@ from upnext.features.aggregates import ReadsColumns
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
 from upnext.models.build import AnyRanker
+from upnext.models.ordering import Ordering
 from upnext.models.stream import following, stream_of
-from upnext.preparation.candidate_features import candidate_features
+from upnext.pipeline.told import Scorers, Told
 from upnext.simulation.oracle import Oracle
 
 __all__ = ["Shown", "model_scores", "names_of", "oracle_scores"]
@@ -79,6 +80,7 @@ class Shown:
     items: ItemTable
     users: Mapping[str, Column]
     simulation: Sequence[Artifact]
+    scorers: Scorers
 
     def figures(
         self,
@@ -111,10 +113,9 @@ class Shown:
         rankers: dict[str, Ranker] = {name: model for name, model in models.items() if isinstance(model, Ranker)}
         if not rankers and not orders:
             return {}
+        told = Told.of_rows(log, tested, self.items, self.users, self.scorers, known_at)
         features = {
-            name: candidate_features(model.aggregates, log, tested, self.items.features, self.users, known_at)
-            for name, model in rankers.items()
-            if isinstance(model, ReadsColumns)
+            name: told.to(name, model.aggregates) for name, model in rankers.items() if isinstance(model, ReadsColumns)
         }
         for name, model in models.items():
             if orders and name not in rankers and isinstance(model, Retriever):
