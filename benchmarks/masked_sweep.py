@@ -24,7 +24,7 @@ from rich.console import Console
 from upnext.base.artifacts import Workspace
 from upnext.commands.project import load_project
 from upnext.commands.run import run_stages
-from upnext.fitting.ranking import MainRankConfig
+from upnext.fitting.ranking_config import MainRankConfig
 from upnext.pipeline import rank
 
 Row = dict[str, Any]

@@ -34,6 +34,7 @@ from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
 from upnext.models.build import load_any
 from upnext.pipeline.subjects import Shown
+from upnext.pipeline.told import Scorers, scorers_of
 
 Row = dict[str, Any]
 
@@ -108,7 +109,8 @@ def measured(project: Project, feedback: Sequence[str] | None, which: int) -> li
     items, known = Catalogue.load(artifact.folder).items, People.load(artifact.folder).features.columns
     # What is measured is what the evaluation takes for the test part.
     asked = np.select([part == TRAIN, part == which], [TRAIN, TEST], VALIDATION).astype(part.dtype)
-    shown = Shown(artifact, log, asked, items, known, simulation)
+    scorers = Scorers.among(models, scorers_of(workspace, artifact, models), log, items)
+    shown = Shown(artifact, log, asked, items, known, simulation, scorers)
     loaded = {name: load_any(model.folder, items) for name, model in models.items()}
     settings = project.evaluate
     found, _, _ = shown.figures(loaded, settings.utility, settings.window_ms, settings.bootstrap_samples)

@@ -8,8 +8,8 @@ import torch
 
 from tests.models import test_main_model as main_model
 from tests.models import test_youtube as youtube
-from tests.models.test_argus import V
-from tests.models.test_main_model import B, C, answer, candidates, catalogue, pasts, request
+from tests.models.test_argus import V, catalogue
+from tests.models.test_main_model import B, C, answer, candidates, pasts, request
 from upnext.base.batches import Candidates, Column, FlatColumn
 from upnext.base.configuration import parse_config
 from upnext.base.errors import BadBatch, BadConfig
@@ -57,7 +57,7 @@ def test_networks_read_scores_and_vectors(model):
     before = answer(model, pasts(), request(), shown())
     assert model.reads == ["item.count", "argus.like", *(f"{n}.{v}_vector" for n in INPUTS.vectors for v in USER_ITEM)]
     for name in model.reads:
-        other = shown().features | {name: shown(1).features[name]}
+        other = {**shown().features, name: shown(1).features[name]}
         if name == "item.count":
             continue
         changed = answer(model, pasts(), request(), replace(shown(), features=other))
@@ -80,6 +80,7 @@ def test_it_comes_back_from_disk_with_what_it_divides_by(model, tmp_path):
     model.vectors.divide_by({"argus": (0.5, 3.0), "towers": (2.0, 0.1)})
     save_model(model, tmp_path)
     loaded = load_any(tmp_path, catalogue())
+    assert isinstance(loaded, MainModel | YouTubeRanker)
     before, after = (answer(one, pasts(), request(), shown()) for one in (model, loaded))
     torch.testing.assert_close(after, before, atol=1e-6, rtol=1e-6)
 

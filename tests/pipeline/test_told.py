@@ -20,6 +20,7 @@ from upnext.events.split import TEST, TRAIN, UNUSED, VALIDATION, GlobalTime, spl
 from upnext.fitting.held_back import hold_back, left_to, training_end_ms
 from upnext.models.boosted import Boosted, Examples
 from upnext.models.boosted_config import BoostedConfig
+from upnext.models.build import AnyRanker
 from upnext.models.popularity import Popular, PopularConfig, RecentlyPopular, RecentlyPopularConfig
 from upnext.models.scorers import ReadsScores, chain_of
 from upnext.pipeline.told import Scorers, Told
@@ -29,7 +30,7 @@ COUNTS = np.arange(NUM_ITEMS)
 
 
 def scorers_for(log: EventLog, items: ItemTable = CATALOGUE) -> Scorers:
-    models = {
+    models: dict[str, AnyRanker] = {
         "argus": MODELS["all"],
         "popular": Popular(PopularConfig(), torch.from_numpy(COUNTS)),
         "now": RecentlyPopular(RecentlyPopularConfig(window=3), COUNTS[:0], COUNTS[:0], 0 * COUNTS),

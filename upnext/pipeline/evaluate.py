@@ -31,7 +31,7 @@ from upnext.features.people import People
 from upnext.models.build import RANKERS, load_any
 from upnext.pipeline.pairs import StagesConfig, Together
 from upnext.pipeline.subjects import Shown, model_scores, names_of, oracle_scores
-from upnext.pipeline.told import Scorers, readers_among, scorers_of
+from upnext.pipeline.told import Scorers, scorers_of
 
 __all__ = ["EvaluateConfig", "check", "run"]
 
@@ -131,8 +131,7 @@ def _evaluate(
 
     known, items = People.load(artifact.folder).features.columns, Catalogue.load(artifact.folder).items
     loaded = {name: load_any(model.folder, items) for name, model in models.items()}
-    others = {name: load_any(model.folder, items) for name, model in asked.items() if name not in models}
-    scorers = Scorers(readers_among({**asked, **models}), {**others, **loaded}, log, items)
+    scorers = Scorers.among(models, asked, log, items)
     subjects = {n: model_scores(m, log, cases, V, known) for n, m in loaded.items() if isinstance(m, Retriever)}
     if simulation:
         subjects["oracle"] = oracle_scores(simulation[0], artifact, log, cases, V), 1

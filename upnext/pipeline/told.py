@@ -17,7 +17,7 @@ from upnext.evaluation.asking import Asked, ask_about_cases, ask_about_rows, sai
 from upnext.evaluation.cases import Cases
 from upnext.events.log import EventLog
 from upnext.features.aggregates import Aggregate, ReadsColumns
-from upnext.models.build import AnyRanker
+from upnext.models.build import AnyRanker, load_any
 from upnext.models.popularity import RecentlyPopular
 from upnext.models.scorers import ReadsScores, Scorer, all_asked, chain_of
 from upnext.models.stream import following
@@ -73,6 +73,14 @@ class Scorers:
             if isinstance(model, RecentlyPopular):  # it counts what lies before each request
                 model = following(model, log.with_last_items(model.view)[1], len(items))
             self._scorers[asks.name] = Scorer(asks, model, items)
+
+    @classmethod
+    def among(
+        cls, models: Mapping[str, Artifact], asked: Mapping[str, Artifact], log: EventLog, items: ItemTable
+    ) -> "Scorers":
+        """Those that some models ask: `asked`, as `scorers_of` finds them."""
+        loaded = {name: load_any(artifact.folder, items) for name, artifact in asked.items()}
+        return cls(readers_among({**asked, **models}), loaded, log, items)
 
     def of(self, name: str) -> list[Scorer]:
         """Those that a ranker asks, each after all that it asks itself."""
