@@ -205,6 +205,14 @@ def test_integer_ids(numbers: Published, tmp_path: Path) -> None:
         scored(numbers.workspace, tmp_path, ask([NOW]))
 
 
+def test_categories_may_be_integers_as_in_the_log(hours: Published, tmp_path: Path) -> None:
+    found = [scored(hours.workspace, tmp_path, ask([NOW, NOW], hour=of)) for of in ([21, None], ["21", None])]
+    assert found[0].drop_columns("hour").equals(found[1].drop_columns("hour"))
+    likes = found[0]["argus.like"].to_pylist()
+    assert likes[0] != likes[1]
+    assert found[0]["hour"].to_pylist() == [21, None]
+
+
 def test_an_empty_table(hours: Published, tmp_path: Path) -> None:
     found = scored(hours.workspace, tmp_path, ask([NOW]).slice(0, 0), with_vectors=True)
     assert found.num_rows == 0
@@ -219,7 +227,7 @@ def test_an_empty_table(hours: Published, tmp_path: Path) -> None:
         (ask([NOW]).append_column("time", pa.array([NOW])), "has both 'time' (a timestamp) and 'time_ms'"),
         (ask([NOW]).set_column(1, "item_id", pa.array([1.0])), "item_id holds double; this release needs text there"),
         (ask([NOW]).set_column(2, "time_ms", pa.array(["now"])), "time_ms holds string; this release needs integer"),
-        (ask([NOW], hour=[8]), "hour holds int64; this release needs text there"),
+        (ask([NOW], hour=[8.5]), "hour holds double; this release needs text or integer there"),
         (ask([NOW, NOW], users=["u01", None]), "row 1: user_id is null; every row needs one"),  # type: ignore[list-item]
         (ask([NOW, NOW, None]), "row 2: time_ms is null"),  # type: ignore[list-item]
         (ask([NOW]).append_column("argus.like", pa.array([1.0])), "has a column 'argus.like' already"),

@@ -103,7 +103,7 @@ class _Reader:
             self._check_kind(name, schema.field(name).type, "integer" if vocabulary.is_integer else "text")
         self._check_kind(self.time, schema.field(self.time).type, "timestamp" if self.time == _TIME else "integer")
         for name in self.contexts:
-            kind = "text" if release.schema.contexts[name] == "categorical" else "number"
+            kind = "text or integer" if release.schema.contexts[name] == "categorical" else "number"
             self._check_kind(name, schema.field(name).type, kind)
 
     def read(self, block: pa.RecordBatch, begin: int) -> Asked:
@@ -129,7 +129,7 @@ class _Reader:
 
     def _settings(self, block: pa.RecordBatch, begin: int) -> Iterator[Mapping[str, str | float]]:
         """Each row's contexts; null is not observed."""
-        values = {name: block.column(name).to_pylist() for name in self.contexts}
+        values = {name: self._setting(name, block.column(name)).to_pylist() for name in self.contexts}
         for row in range(len(block)):
             known: dict[str, Any] = {name: of[row] for name, of in values.items() if of[row] is not None}
             for name, value in known.items():
@@ -137,18 +137,26 @@ class _Reader:
                     raise BadData(f"{self.table} row {begin + row}: {name} is {value}; give a finite number or null")
             yield known
 
+    def _setting(self, name: str, column: pa.Array) -> pa.Array:
+        """A context as the log has it: categories are text, also where a table has them as integers."""
+        is_category = self.release.schema.contexts[name] == "categorical"
+        return _plain(column).cast(pa.string()) if is_category else column
+
     def _check_kind(self, name: str, kind: pa.DataType, wanted: str) -> None:
         plain = kind.value_type if pa.types.is_dictionary(kind) else kind
         is_right = {
             "integer": pa.types.is_integer,
-            "text": lambda one: (
-                pa.types.is_string(one) or pa.types.is_large_string(one) or pa.types.is_string_view(one)
-            ),
+            "text": _is_text,
+            "text or integer": lambda one: _is_text(one) or pa.types.is_integer(one),
             "number": lambda one: pa.types.is_integer(one) or pa.types.is_floating(one),
             "timestamp": pa.types.is_timestamp,
         }[wanted](plain)
         if not is_right:
             raise BadData(f"{self.table}: {name} holds {kind}; this release needs {wanted} there")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _plain(column: pa.Array) -> pa.Array:
