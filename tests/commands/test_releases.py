@@ -91,6 +91,22 @@ def test_a_workspace_without_a_history_file_and_one_after_a_crash(workspace: Wor
     assert workspace.history("release") == [two, three]
 
 
+def test_every_model_of_a_release_is_named(workspace: Workspace) -> None:
+    models = [
+        workspace.ensure(
+            "model", f"model-{name}", {"name": name}, [], lambda draft: draft.metrics.update(best_metric=0.5)
+        )
+        for name in ("log", "r", "p", "t")
+    ]
+    config = {"title": "a", "retriever": "r", "popular": "p", "ranker": "t"}
+    name = workspace.ensure("release", "release", config, models, lambda draft: None).name
+    found = [(model["name"], model["artifact"]) for model in listed(workspace)[name]["models"]]
+    assert found == [("r", models[1].name), ("p", models[2].name), ("t", models[3].name)]
+    screen = io.StringIO()
+    print_releases(workspace.root, False, Console(file=screen, width=80))
+    assert "…" not in screen.getvalue()
+
+
 def test_a_deleted_release_is_passed_over(workspace: Workspace) -> None:
     one, two, _ = (publish(workspace, title) for title in "abc")
     os.rename(workspace.root / "artifacts" / two, workspace.root / "gone")

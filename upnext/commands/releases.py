@@ -30,12 +30,13 @@ def print_releases(folder: Path, as_json: bool, console: Console) -> None:
         console.print(f"no releases in {escape(str(folder))}; run `upnext run FILE.toml --until publish`")
         return
     table = Table()
-    for column in ("release", "made", "from", "models", "state"):
+    for column in ("release", "made (UTC)", "from", "models", "state"):
         table.add_column(column, no_wrap=column == "release")
     for release in releases:
         models = [_in_words(model) for model in release["models"]]
         origin = "here" if release["origin"] is None else release["origin"]["address"]
-        said = (release["name"], release["made"] or "–", origin, "\n".join(models), _state(release))
+        made = "–" if release["made"] is None else release["made"][:16].replace("T", " ")
+        said = (release["name"], made, origin, "\n".join(models), _state(release))
         table.add_row(*map(escape, said))
     console.print(table)
 
@@ -106,7 +107,7 @@ def describe_releases(workspace: Workspace) -> list[dict[str, Any]]:
 def _models(workspace: Workspace, release: Artifact) -> list[dict[str, Any]]:
     """The models of a release, the retriever first, with what their own artifacts say of them, if these are kept."""
     settings = release.manifest["config"]
-    names = dict.fromkeys(name for name in (settings.get("retriever"), settings.get("popular")) if name)
+    names = dict.fromkeys(settings[role] for role in ("retriever", "popular", "ranker") if settings.get(role))
     models = []
     # A release's parents are the log, then its models in this order.
     for name, parent in zip(names, release.manifest["parents"][1:], strict=False):
