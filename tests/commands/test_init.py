@@ -52,6 +52,8 @@ def test_init_then_prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endi
     assert metrics["schema"]["feedback"] == {"clicked_": "binary"}
     assert metrics["schema"]["views"] == {"chosen": "clicked_ == 1"}
     assert metrics["split"]["kind"] == "global_time"
+    assert project.publish is not None
+    assert project.publish.actions == {"clicked_": {"clicked_": 1.0}}  # a button that posts what counts as chosen
     assert metrics["split"]["test"] == 3 * DAY_MS  # a tenth of 50 days holds 3 days
 
 

@@ -148,6 +148,9 @@ def project_text(
     lines += ["", "[pretrain.sasrec.model]", 'kind = "sasrec"', *chosen]
     lines += ["", "[pretrain.popular.model]", 'kind = "popular"', *chosen]
     lines += ["", "[publish]", 'retriever = "sasrec"', 'popular = "popular"', ""]
+    buttons = [name for name, guess in feedback.items() if guess.kind in ("binary", "fraction")]
+    lines += ["[publish.actions]  # The page's buttons, and the feedback that each posts."] if buttons else []
+    lines += [*(f"{name} = {{ {name} = 1.0 }}" for name in buttons), *([""] if buttons else [])]
     return "\n".join(lines)
 
 
