@@ -77,7 +77,7 @@ def test_known_data_sets_are_found(tmp_path: Path) -> None:
     (tmp_path / "ml-100k").mkdir()
     (tmp_path / "ml-100k" / "u.data.gz").touch()
     check = of_machine(tmp_path, UPNEXT_DATA=str(tmp_path))["data"]
-    assert "found ml-100k; not ml-1m, movietweetings" in check.message
+    assert "found ml-100k; not ml-1m, movietweetings, kuairand-pure, globo-news, amazon" in check.message
     assert of_machine(tmp_path, UPNEXT_DATA=str(tmp_path / "no"))["data"].level == "warning"
 
 

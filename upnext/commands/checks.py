@@ -19,6 +19,9 @@ _DATA_SETS = {
     "ml-100k": "u.data",
     "ml-1m": "ratings.dat ml1m_ratings_ordered.csv ml-1m.txt",
     "movietweetings": "ratings.dat",
+    "kuairand-pure": "log_0425_0430.parquet log_standard_4_08_to_4_21_pure.csv",
+    "globo-news": "globo_clicks.parquet articles_metadata.csv",
+    "amazon": "Beauty.txt",
 }
 """Known data sets: a folder below UPNEXT_DATA, and the files of which it has to hold one, plain or as .gz."""
 _SLOW_VARIABLES = {
