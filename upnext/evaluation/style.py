@@ -71,7 +71,6 @@ nav { margin-top: 1.75rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: 0.4rem 1.4rem; margin: 0; padding: 0; list-style: none; }
 a { color: var(--accent); text-underline-offset: 0.2em; }
 .compact td, .compact th { padding-top: 0.3rem; padding-bottom: 0.3rem; }
-.compact td small { display: inline; margin-left: 0.35rem; }
 .spread { margin: 0.75rem 0 0; padding-left: 1.2rem; }
 .spread + .note, details + .note { margin-top: 1rem; }
 .example { margin-top: 2.25rem; }
@@ -87,7 +86,6 @@ a { color: var(--accent); text-underline-offset: 0.2em; }
 @media (max-width: 40rem) {
   .terms > div { grid-template-columns: 1fr; gap: 0.15rem; }
   th, td { padding-left: 0.9rem; }
-  .compact td small { display: block; margin: 0; }
 }
 @media print {
   main { max-width: none; padding: 0; }
