@@ -192,7 +192,7 @@ def test_counts_of_many_posts_are_those_of_all_at_once(counts: Published, start:
     _, others = split_by_user(ranker.aggregates)
     rng = np.random.default_rng(2)
     events = EventLog.open(Workspace(counts.workspace).current("log", "log").folder / "log").events
-    counted, step = Counted(ranker, None, histories.assortment), 0
+    counted, step = Counted([ranker], None, histories.assortment), 0
     while step < len(events):
         size = int(rng.integers(1, 900))
         counted.observe(events.take(slice(step, step + size)), histories.assortment)

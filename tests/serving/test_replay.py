@@ -117,7 +117,7 @@ def utility_of(service: Service, request: Request, candidates: Candidates) -> Fl
     assert isinstance(ranker, Boosted)
     weights = {name: torch.full((len(request),), weight) for name, weight in {"like": 1.0, "played": 0.5}.items()}
     state = encode(ranker, Pasts.join([service.histories.as_events([])] * len(request)))
-    return expected_utility(ranker, state, request, candidates, weights).numpy()
+    return expected_utility(ranker.components, ranker.predict(state, request, candidates), weights).numpy()
 
 
 def logged(folder: Path, model: Boosted, asked: Asking) -> dict[str, Column]:

@@ -21,6 +21,7 @@ from upnext.commands.project import Project
 from upnext.events.log import EventLog
 from upnext.fitting.finetuning import check_lag
 from upnext.fitting.held_back import hold_back
+from upnext.models.scorers import chain_of
 from upnext.models.two_towers import TwoTowersConfig
 from upnext.pipeline import evaluate, finetune, prepare, pretrain, publish, rank, serve
 
@@ -73,7 +74,9 @@ def _check_views(project: Project, artifact: Artifact) -> None:
     if project.publish is not None:
         publish.check(project.publish, log)
         if project.publish.ranker in project.rank:
-            publish.check_page(project.publish, project.rank[project.publish.ranker].aggregates, log)
+            asked = [one.name for one in chain_of(project.rank, project.publish.ranker)]
+            rankers = [project.rank[name] for name in (*asked, project.publish.ranker) if name in project.rank]
+            publish.check_page(project.publish, [one for ranker in rankers for one in ranker.aggregates], log)
 
 
 def _check_held_back(project: Project, artifact: Artifact, log: EventLog) -> None:

@@ -1,5 +1,6 @@
 """Publish: models -> release, everything a server needs in one folder."""
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -17,13 +18,15 @@ from upnext.features.online_aggregates import Run
 from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
 from upnext.models.build import AnyRanker, load_any, save_any
+from upnext.models.scorers import chain_of
 from upnext.models.stream import following, stream_of
+from upnext.pipeline.told import readers_among, scorers_of
 from upnext.preparation.candidate_features import past_of
-from upnext.serving.counted import split_by_user
+from upnext.serving.counted import declared_by, split_by_user
 from upnext.serving.histories import pack_history
 from upnext.serving.intake import check_context, check_feedback
 from upnext.serving.pasts import Pasts
-from upnext.serving.release import AGGREGATES, POSTED, ReleaseSettings
+from upnext.serving.release import AGGREGATES, POSTED, SCORERS, ReleaseSettings
 from upnext.serving.retrieve import encode
 from upnext.serving.states import pack_states, state_key
 from upnext.store.embedded import LmdbStore
@@ -39,8 +42,9 @@ def run(config: ReleaseSettings, workspace: Workspace) -> Artifact:
     """Publish a release; an up to date one is found, not written again."""
     log = workspace.current("log", "log")
     names = dict.fromkeys(name for name in (config.retriever, config.popular, config.ranker) if name is not None)
-    parents = [log, *(workspace.current(f"model-{name}", "model", log) for name in names)]
-    models = dict(zip(names, parents[1:], strict=True))
+    models = {name: workspace.current(f"model-{name}", "model", log) for name in names}
+    models |= scorers_of(workspace, log, {} if config.ranker is None else {config.ranker: models[config.ranker]})
+    parents = [log, *models.values()]
     return workspace.ensure(
         "release",
         "release",
@@ -64,6 +68,9 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
         (draft.folder / vocabulary.name).write_bytes(vocabulary.read_bytes())
     if (log_artifact.folder / POSTED).is_file():
         link_or_copy(log_artifact.folder / POSTED, draft.folder / POSTED)
+    asks = [] if config.ranker is None else chain_of(readers_among(models), config.ranker)
+    (draft.folder / SCORERS).write_text(json.dumps({"scorers": [one.model_dump() for one in asks]}, indent=1))
+    ordering, readers = {config.ranker, *(one.name for one in asks)}, []
     for name, artifact in models.items():
         model = load_any(artifact.folder, catalogue.items)
         if (stream := stream_of(model)) is not None:  # what is popular now counts the whole log, not its training part
@@ -71,7 +78,8 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
             model = following(model, log.with_last_items(stream.view)[1], num_items)
         if name == config.ranker:
             _check_ranker(config, model)
-            _write_aggregates(config, model, log, catalogue, draft)
+        if name in ordering and isinstance(model, ReadsColumns):
+            readers.append(model)
         if name == config.retriever:
             retriever = model
             if config.diversity and not isinstance(model, VectorRetriever):
@@ -80,6 +88,7 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
                     " what is alike: set it to 0, or name a retriever such as sasrec, argus or two_towers"
                 )
         save_any(model, draft.folder / "models" / name)
+    _write_aggregates(config, readers, log, catalogue, draft)
     draft.metrics["temperature"] = models[config.retriever].manifest["metrics"].get("temperature")
     _write_histories(log, Vocabulary.load(log_artifact.folder / "users.vocabulary.arrow"), retriever, draft)
 
@@ -111,16 +120,15 @@ def _write_histories(log: EventLog, users: Vocabulary, retriever: AnyRanker, dra
 
 
 def _write_aggregates(
-    config: ReleaseSettings, ranker: AnyRanker, log: EventLog, catalogue: Catalogue, draft: Draft
+    config: ReleaseSettings, readers: Sequence[ReadsColumns], log: EventLog, catalogue: Catalogue, draft: Draft
 ) -> None:
-    """Sort the log for those aggregates of a ranker that are not by user: users bring their own events.
+    """Sort the log for those aggregates of rankers that are not by user: users bring their own events.
 
     Raises:   BadConfig: one counts by a context that the page does not give.
     """
-    if not isinstance(ranker, ReadsColumns):
-        return
-    check_page(config, ranker.aggregates, log)
-    _, others = split_by_user(ranker.aggregates)
+    declared = declared_by(readers)
+    check_page(config, declared, log)
+    _, others = split_by_user(declared)
     if others:
         Run.of(others, past_of(others, log, catalogue.items.features)).save(draft.folder / AGGREGATES)
 

@@ -22,7 +22,7 @@ from upnext.features.online_aggregates import Asked, Run, answer
 from upnext.serving.assortment import Assortment
 from upnext.serving.pasts import Pasts
 
-__all__ = ["Counted", "CountedUsers", "split_by_user"]
+__all__ = ["Counted", "CountedUsers", "declared_by", "split_by_user"]
 
 _USER = "user"
 _SMALL = 2048
@@ -37,14 +37,15 @@ class _Live:
 
 
 class Counted:
-    """What the aggregates of a release's ranker are counted from; `observe` adds what was posted.
+    """What the aggregates of a release's rankers are counted from; `observe` adds what was posted.
 
-    Args:     published: the run of the release's log, for the aggregates that are not by user, if there are any.
+    Args:     readers: the rankers. published: the run of the release's log, for the aggregates that are not by user,
+              if there are any.
     """
 
-    def __init__(self, ranker: ReadsColumns, published: Run | None, assortment: Assortment) -> None:
-        self.reads = frozenset(ranker.reads)
-        self.by_user, self.others = split_by_user(ranker.aggregates)
+    def __init__(self, readers: Sequence[ReadsColumns], published: Run | None, assortment: Assortment) -> None:
+        self.reads = frozenset(column for reader in readers for column in reader.reads)
+        self.by_user, self.others = split_by_user(declared_by(readers))
         self._published = published
         self._live: list[_Live] = []
         self._items = ItemColumns(self, assortment)
@@ -87,6 +88,11 @@ class Counted:
         before, self._items = self._items, ItemColumns(self, assortment)
         if not self._items.say_the_same(before):
             self._live = [self._sorted(live.events) for live in self._live]
+
+
+def declared_by(readers: Iterable[ReadsColumns]) -> list[Aggregate]:
+    """The aggregates of some rankers, each once: one of a name is the same in all of them."""
+    return list({one.name: one for reader in readers for one in reader.aggregates}.values())
 
 
 def split_by_user(aggregates: Iterable[Aggregate]) -> tuple[list[Aggregate], list[Aggregate]]:

@@ -5,6 +5,7 @@ The same retrieval as for a page, without the rest of the page. Shape letters: B
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from upnext.base.ids import PADDING
 from upnext.models.stream import stream_of
+from upnext.serving.chain import states_of
 from upnext.serving.columns import columns_of
 from upnext.serving.diversity import diversified
 from upnext.serving.histories import Histories
 from upnext.serving.rank import by_utility, num_candidates
 from upnext.serving.release import Release
-from upnext.serving.retrieve import best_items, encode, hidden_items, make_request, readable
+from upnext.serving.retrieve import best_items, encode_readable, hidden_items, make_request
 from upnext.serving.states import user_states
 
 __all__ = ["Block", "recommend_everyone"]
@@ -69,13 +71,12 @@ def recommend_everyone(
             state, _ = user_states(release, histories, ids, known, np.full(len(users), time_ms), _TOKENS)
             items, scores = best_items(release, state, request, wanted, allowed, hidden)
             if release.ranker is not None:
-                if release.ranker is not release.retriever:
-                    read = readable(release.ranker, known, now, lag)
-                    state = encode(release.ranker, read, _TOKENS)
+                encoder = partial(encode_readable, pasts=known, time_ms=now, least_ms=lag, max_tokens=_TOKENS)
+                states = states_of(release, encoder, state)
                 counts = np.full(len(users), wanted)
                 columns = columns_of(histories, assortment, everything, request)
                 ((items, scores),) = by_utility(
-                    release, assortment, state, request, contexts, [(items, scores)], counts, columns
+                    release, assortment, states, request, contexts, [(items, scores)], counts, columns
                 )
             if share:
                 ((items, scores),) = diversified(assortment, [(items, scores)], np.full(len(users), wanted), share, k)

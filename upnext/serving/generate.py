@@ -21,6 +21,7 @@ from upnext.base.protocols import Link, Ranker, VectorRetriever, expectation
 from upnext.base.schema import ITEM_ID, FeedbackKind
 from upnext.models.build import AnyRanker
 from upnext.serving.assortment import Assortment
+from upnext.serving.chain import cover, predict, states_of
 from upnext.serving.columns import columns_of
 from upnext.serving.histories import Histories, LiveEvent, merged
 from upnext.serving.pasts import Pasts
@@ -120,12 +121,16 @@ def _next(
         else:
             place = int(rng.choice(len(logits), p=_softmax(logits / rollout.temperature)))
         model = _foreseer(release)
-        state = state if model is release.retriever else encode(model, past)
         chosen = candidates_of(histories.assortment, torch.from_numpy(items[:, place : place + 1]))
         columns = columns_of(histories, histories.assortment, everything, request)
         if columns is not None:
             chosen = columns.given_to(chosen, slice(None))
-        outputs = cast("Ranker", model).predict(state, request, chosen)
+        cover(release, histories.assortment)
+        if release.ranker is None:
+            outputs = cast("Ranker", model).predict(state, request, chosen)
+        else:
+            states = states_of(release, lambda one: encode(one, past), state)
+            outputs = predict(release, states, request, chosen)
         links = {n: link for n, link in cast("Ranker", model).components.items() if n in release.schema.feedback}
         expected = {name: float(expectation(outputs[name], link)[0, 0]) for name, link in links.items()}
     feedback = {name: _taken(release.schema.feedback[name], value, rollout, rng) for name, value in expected.items()}

@@ -169,9 +169,10 @@ class Histories:
         self.assortment = Assortment(release, {} if live is None else load_records(live))
         """The items there are. A service replaces it; items keep their numbers then."""
         self.counted: Counted | None = None
-        """What a ranker's aggregates are counted from; None where the ranker reads no columns of candidates."""
-        if isinstance(release.ranker, ReadsColumns):
-            self.counted = Counted(release.ranker, release.aggregates, self.assortment)
+        """What aggregates are counted from; None where nobody who has a say reads columns of candidates."""
+        readers = [model for model in release.ordering.values() if isinstance(model, ReadsColumns)]
+        if readers:
+            self.counted = Counted(readers, release.aggregates, self.assortment)
 
     def read(self, user_ids: Sequence[ExternalId]) -> list[tuple[Events, NDArray[np.bool_]]]:
         """Each user's events in time order, and (N,) bool: which of them were posted since the release."""

@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from upnext.base.batches import Candidates, Request, State
+from upnext.base.batches import Candidates, Request
 from upnext.base.ids import FIRST, PADDING
-from upnext.base.protocols import Ranker, expectation
+from upnext.base.protocols import Link, Ranker, expectation
 from upnext.serving.assortment import Assortment
+from upnext.serving.chain import States, cover, predict, take
 from upnext.serving.columns import Columns
 from upnext.serving.release import Release, ReleaseSettings
 
@@ -41,7 +42,7 @@ def num_candidates(settings: ReleaseSettings, k: int) -> int:
 def by_utility(
     release: Release,
     assortment: Assortment,
-    state: State,
+    states: States,
     request: Request,
     contexts: Sequence[Mapping[str, str | float]],
     best: Sequence[Best],
@@ -50,15 +51,16 @@ def by_utility(
 ) -> list[Best]:
     """Order the items of each row by expected utility, ties by the lower id.
 
-    Args:     state: the ranker's. contexts: of each query: they name its surface. best: a row's candidates (B, C).
-              counts: (B,) how many of a row's candidates each query considers: the first ones. columns: what a ranker
-              reads of candidates beside them, if it reads any.
+    Args:     states: of all that have a say. contexts: of each query: they name its surface. best: a row's candidates
+              (B, C). counts: (B,) how many of a row's candidates each query considers: the first ones. columns: what
+              rankers read of candidates beside them, if they read any.
     Returns:  the same items, -1 where there is none, with their utilities.
     """
     C = best[0][0].shape[1]
     is_asked = np.arange(C) < counts[:, None]
     items = np.concatenate([np.where(is_asked & (found >= FIRST), found, -1) for found, _ in best], axis=1)
     weights = _weights(release.settings, contexts)
+    cover(release, assortment)
     each, place = _once(items)  # what is a candidate of two rows is asked about once
     step = max(1, _CANDIDATES // max(1, each.shape[1]))
     values = np.empty(each.shape, np.float32)
@@ -68,8 +70,9 @@ def by_utility(
         candidates = candidates_of(assortment, torch.from_numpy(each[some]))
         if columns is not None:
             candidates = columns.given_to(candidates, some)
-        model, asked = cast("Ranker", release.ranker), {name: of[some] for name, of in weights.items()}
-        values[some] = expected_utility(model, state.take(rows), request.take(rows), candidates, asked).numpy()
+        outputs = predict(release, take(states, rows), request.take(rows), candidates)
+        asked = {name: of[some] for name, of in weights.items()}
+        values[some] = expected_utility(cast("Ranker", release.ranker).components, outputs, asked).numpy()
     utility = np.where(items < 0, -np.inf, np.take_along_axis(values, place, 1)).astype(np.float32)
     return [_sorted(items[:, row : row + C], utility[:, row : row + C]) for row in range(0, items.shape[1], C)]
 
@@ -87,18 +90,14 @@ def _once(items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64
     return each, place
 
 
-def expected_utility(
-    model: Ranker, state: State, request: Request, candidates: Candidates, weights: Mapping[str, Tensor]
-) -> Tensor:
+def expected_utility(links: Mapping[str, Link], outputs: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
     """sum_k w_k E[f_k | history, context, item]: (B, C) float32.
 
-    Args:     weights: (B,) per component; none of them may be one that only orders.
+    Args:     outputs: (B, C) raw, per component. weights: (B,) per component, one at least; none of them may be one
+              that only orders.
     """
-    outputs = model.predict(state, request, candidates)
-    total = torch.zeros(candidates.item.shape)
-    for name, weight in weights.items():
-        total += weight[:, None] * expectation(outputs[name], model.components[name])
-    return total
+    worth = [weight[:, None] * expectation(outputs[name], links[name]) for name, weight in weights.items()]
+    return torch.stack(worth).sum(0)
 
 
 def _weights(settings: ReleaseSettings, contexts: Sequence[Mapping[str, str | float]]) -> dict[str, Tensor]:

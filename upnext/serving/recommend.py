@@ -9,6 +9,7 @@ Batch-first: one request is a batch of one. Shape letters: B queries, V catalogu
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -23,6 +24,7 @@ from upnext.models.popularity import RecentlyPopular
 from upnext.models.recent import RecentPrior
 from upnext.models.stream import follow, stream_of
 from upnext.serving.assortment import Assortment
+from upnext.serving.chain import states_of
 from upnext.serving.columns import columns_of
 from upnext.serving.diversity import diversified
 from upnext.serving.histories import Histories, LiveEvent
@@ -30,7 +32,7 @@ from upnext.serving.likeness import LATELY, like_chosen
 from upnext.serving.pasts import Pasts
 from upnext.serving.rank import Best, by_utility, num_candidates
 from upnext.serving.release import Release
-from upnext.serving.retrieve import best_of_each, encode, hidden_items, make_request, readable
+from upnext.serving.retrieve import best_of_each, encode, encode_readable, hidden_items, make_request
 from upnext.serving.states import user_states
 
 __all__ = ["Page", "Query", "Row", "follow_stream", "recommend", "row_for_anyone"]
@@ -98,10 +100,11 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
         names, parts = assortment.rows
         best = best_of_each(release.retriever, index, state, request, wanted, parts, hidden)
         if release.ranker is not None:
-            if release.ranker is not release.retriever:
-                state = encode(release.ranker, readable(release.ranker, known, times, release.settings.lag))
+            lag = release.settings.lag
+            encoder = partial(encode_readable, pasts=known, time_ms=times, least_ms=lag)
+            states = states_of(release, encoder, state)
             columns = columns_of(histories, assortment, everything, request)
-            best = by_utility(release, assortment, state, request, contexts, best, counts, columns)
+            best = by_utility(release, assortment, states, request, contexts, best, counts, columns)
         if share := release.settings.diversity:
             best = diversified(assortment, best, counts, share, 3 * max(query.k for query in queries))
         popular = _popular(release, assortment, known, request, wanted, hidden)
@@ -157,7 +160,8 @@ def follow_stream(
     if histories.counted is not None:
         histories.counted.observe(events, histories.assortment)
         histories.counted.retract(old, histories.assortment)
-    for model in (release.retriever, release.popular):
+    models = [release.retriever, release.popular, *(scorer.model for scorer in release.scorers)]
+    for model in {id(model): model for model in models}.values():
         stream = stream_of(model)
         if isinstance(stream, RecentPrior) and stream.config.follows:
             events = _with_last_items(histories, posted, events, stream.view)

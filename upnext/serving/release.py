@@ -5,13 +5,14 @@ schema.json                     what events may hold
 items.arrow, users.arrow        the catalogue and what is known of users, with *_features.safetensors for models
 *.vocabulary.arrow              the numbering of users, items and contexts
 models/<name>/                  weights and configuration of each model
+scorers.json                    the models that the ranker asks, in order, and what it asks of each
 histories/                      each user's events, and their states for a retriever with a lag: a read-only store
 aggregates/                     the log sorted for the ranker's aggregates, those by user aside: see `Run`
 posted.npy                      the keys of the posted events among them, if there are any
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,13 +35,17 @@ from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
 from upnext.index.exact import ExactIndex
 from upnext.models.build import AnyModel, AnyRanker, load_any, load_model
+from upnext.models.scorers import Asks, Scorer
 from upnext.serving.titles import TitleIndex
 from upnext.store.embedded import LmdbStore
 
-__all__ = ["AGGREGATES", "POSTED", "Release", "ReleaseSettings"]
+__all__ = ["AGGREGATES", "POSTED", "SCORERS", "Release", "ReleaseSettings"]
 
 AGGREGATES = "aggregates"
 """The folder of a release with the events that its ranker's aggregates count, sorted."""
+
+SCORERS = "scorers.json"
+"""The file of a release with the models that its ranker asks, in order."""
 
 POSTED = "posted.npy"
 """The file of a log, and of the releases made from it, with the keys of the posted events that it holds."""
@@ -116,6 +121,8 @@ class Release:
     popular: AnyModel | None
     ranker: AnyRanker | None
     """Orders what the retriever chose; the retriever itself where the settings name it twice."""
+    scorers: Sequence[Scorer]
+    """The models that the ranker asks, each after all that it asks itself; one of them may be the retriever."""
     aggregates: Run | None
     """The events of the log, sorted for those aggregates of the ranker that are not by user; None without any."""
     temperature: float | None
@@ -133,6 +140,14 @@ class Release:
     def stores_states(self) -> bool:
         """Whether users' states are computed ahead of time: a retriever with a lag is made for that."""
         return bool(lag_of(self.retriever))
+
+    @property
+    def ordering(self) -> Mapping[str, AnyRanker]:
+        """The models that have a say in the order, by name: those that the ranker asks, then itself."""
+        models: dict[str, AnyRanker] = {scorer.name: scorer.model for scorer in self.scorers}
+        if self.ranker is not None and self.settings.ranker is not None:
+            models[self.settings.ranker] = self.ranker
+        return models
 
     @property
     def users(self) -> Vocabulary:
@@ -159,7 +174,14 @@ class Release:
             if name is not None and {"/", "\0"} & set(name):  # it may come from elsewhere, and leads into folders
                 raise BadArtifact(f"{folder} names a model or a context {name!r}, which is no name of a file")
         catalogue = Catalogue.load(folder)
+        asks = parse_config(_Asked, json.loads((folder / SCORERS).read_text()), SCORERS).scorers
         retriever = load_model(folder / "models" / settings.retriever, catalogue.items)
+        popular = load_model(folder / "models" / settings.popular, catalogue.items) if settings.popular else None
+        # One that has several parts to play is loaded once: what it is told of the stream it counts once.
+        loaded: dict[str, AnyRanker] = {settings.retriever: retriever}
+        for name in (settings.ranker, *(one.name for one in asks)):
+            if name is not None and name not in loaded:
+                loaded[name] = load_any(folder / "models" / name, catalogue.items)
         return cls(
             name=artifact.name,
             settings=settings,
@@ -173,12 +195,9 @@ class Release:
             },
             retriever=retriever,
             index=_index(retriever, catalogue) if isinstance(retriever, VectorRetriever) else None,
-            popular=load_model(folder / "models" / settings.popular, catalogue.items) if settings.popular else None,
-            ranker=retriever
-            if settings.ranker == settings.retriever
-            else load_any(folder / "models" / settings.ranker, catalogue.items)
-            if settings.ranker
-            else None,
+            popular=popular,
+            ranker=None if settings.ranker is None else loaded[settings.ranker],
+            scorers=[Scorer(one, loaded[one.name], catalogue.items) for one in asks],
             aggregates=Run.load(folder / AGGREGATES) if (folder / AGGREGATES).is_dir() else None,
             temperature=artifact.manifest["metrics"].get("temperature", 1.0),
             histories=LmdbStore(folder / "histories", is_read_only=True),
@@ -204,6 +223,12 @@ class Release:
             return np.ones(len(self.catalogue), bool)
         scorable: np.ndarray[tuple[int], np.dtype[np.bool_]] = self.retriever.can_score(self.catalogue.items).numpy()
         return scorable
+
+
+class _Asked(Config):
+    """The file `scorers.json`."""
+
+    scorers: list[Asks] = []
 
 
 def _index(retriever: VectorRetriever, catalogue: Catalogue) -> ExactIndex:

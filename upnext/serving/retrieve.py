@@ -25,6 +25,7 @@ __all__ = [
     "best_of_each",
     "encode",
     "encode_ranges",
+    "encode_readable",
     "hidden_items",
     "lag_ms",
     "make_request",
@@ -73,6 +74,17 @@ def readable(model: AnyRanker, pasts: Pasts, time_ms: NDArray[np.int64], least_m
     """
     lag = lag_ms(model, least_ms)
     return pasts.before(time_ms - lag) if lag else pasts
+
+
+def encode_readable(
+    model: AnyRanker,
+    pasts: Pasts,
+    time_ms: NDArray[np.int64],
+    least_ms: int,
+    max_tokens: int | None = None,
+) -> State:
+    """Encode what a model may read of pasts, as `readable` says."""
+    return encode(model, readable(model, pasts, time_ms, least_ms), max_tokens)
 
 
 def encode(model: AnyRanker, pasts: Pasts, max_tokens: int | None = None) -> State:

@@ -22,7 +22,8 @@ from upnext.base.ids import UNKNOWN, item_hash
 from upnext.base.protocols import Link, Ranker, Retriever, VectorRetriever, expectation, offsets_of
 from upnext.models.build import AnyRanker
 from upnext.models.stream import stream_of
-from upnext.serving.columns import Columns, columns_of
+from upnext.serving.chain import with_scores
+from upnext.serving.columns import columns_of
 from upnext.serving.histories import Histories
 from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
@@ -48,7 +49,7 @@ class Asked:
 
 
 class Scorer:
-    """Scores rows with the models of a release, its retriever and its ranker.
+    """Scores rows with the models of a release: its retriever, all that its ranker asks, and its ranker.
 
     Args:     with_vectors: also give the vectors of user and item, of models whose score is their dot product.
     Raises:   BadRequest: a feedback is called as one of the columns beside it.
@@ -57,8 +58,7 @@ class Scorer:
     def __init__(self, release: Release, histories: Histories, with_vectors: bool) -> None:
         self.release, self.histories, self.with_vectors = release, histories, with_vectors
         self.models: dict[str, AnyRanker] = {release.settings.retriever: release.retriever}
-        if release.ranker is not None and release.settings.ranker is not None:
-            self.models[release.settings.ranker] = release.ranker
+        self.models |= {name: model for name, model in release.ordering.items() if name not in self.models}
         for name, model in self.models.items():
             _check_names(name, model)
         items = release.catalogue.items
@@ -101,9 +101,13 @@ class Scorer:
         columns = columns_of(self.histories, self.histories.assortment, everything, request, place)
         found: dict[str, NDArray[np.float32]] = {}
         with torch.inference_mode():
+            states = {n: self._states(one, pasts, place, asked.time_ms) for n, one in self.models.items()}
+            candidates = items.candidates()
+            if columns is not None:
+                candidates = columns.given_to(candidates, slice(None), items.of_all[:, None])
+            candidates = with_scores(self.release, states, request, candidates)
             for name, model in self.models.items():
-                state = self._states(model, pasts, place, asked.time_ms)
-                found |= self._by(name, model, state, request, items, columns)
+                found |= self._by(name, model, states[name], request, items, candidates)
         return found
 
     def _states(self, model: AnyRanker, pasts: Pasts, user: NDArray[np.int64], time_ms: NDArray[np.int64]) -> State:
@@ -145,7 +149,7 @@ class Scorer:
         state: State,
         request: Request,
         items: "_Items",
-        columns: Columns | None,
+        candidates: Candidates,
     ) -> dict[str, NDArray[np.float32]]:
         found: dict[str, Tensor] = {}
         if name in self._vectors:
@@ -166,9 +170,6 @@ class Scorer:
             scores = model.score(state, request, items.dense[:, None])[:, 0]
             found[f"{name}.score"] = scores.masked_fill(items.dense == UNKNOWN, -torch.inf)
         if isinstance(model, Ranker):
-            candidates = items.candidates()
-            if columns is not None and model is self.release.ranker:
-                candidates = columns.given_to(candidates, slice(None), items.of_all[:, None])
             outputs = model.predict(state, request, candidates)
             for component, link in model.components.items():
                 found.setdefault(f"{name}.{component}", expectation(outputs[component], link)[:, 0])
@@ -206,4 +207,4 @@ class _Items:
             values[self.strange, 0], observed[self.strange, 0] = column.values, column.observed
             features[name] = Column(values, observed)
         mask = torch.ones(B, 1, dtype=torch.bool)
-        return Candidates(self.dense[:, None], self.hashes[:, None], mask, features)
+        return Candidates(torch.from_numpy(self.of_all)[:, None], self.hashes[:, None], mask, features)
