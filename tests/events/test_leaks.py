@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.events.logs import schema
+from upnext.base.batches import FlatColumn
 from upnext.base.errors import BadConfig
 from upnext.events.leaks import audit_side_tables, find_suspects
 from upnext.events.log import EventLog, LogRows
@@ -165,19 +166,68 @@ def test_users_are_looked_at_too(world: World) -> None:
     assert (finding.check, finding.level) == ("columns of users", "warning")
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_averages_over_the_test_period_are_found_though_they_follow_no_count(seed: int) -> None:
+    """How much of a video is played depends on its length, which is honest, and on more."""
+    world, rng = World(seed), np.random.default_rng(100 + seed)
+    length = rng.normal(size=NUM_ITEMS)
+    liking = 1 / (1 + np.exp(length + rng.normal(size=NUM_ITEMS)))
+    item, is_trained = world.dense - 2, world.part == TRAIN
+    played = rng.beta(2 * liking[item] + 0.1, 2.1 - 2 * liking[item]).astype(np.float32)
+    observed = rng.random(len(item)) < 0.8
+    feedback = {"played": FlatColumn(np.where(observed, played, np.float32(0)), observed)}
+
+    def mean(of: NDArray[np.bool_]) -> NDArray[np.float64]:
+        counts = np.bincount(item[of], minlength=NUM_ITEMS)
+        return np.where(counts > 0, np.bincount(item[of], played[of], NUM_ITEMS) / np.maximum(counts, 1), np.nan)
+
+    elsewhere = liking + rng.normal(0, 0.05, NUM_ITEMS)  # counted by many more people, at any time
+    columns = {
+        "length": length,
+        "noise": rng.normal(size=NUM_ITEMS),
+        "avg_before": mean(observed & is_trained),
+        "before": mean(observed & is_trained),
+        "whole": mean(observed),
+        "later": -mean(~is_trained),
+        "avg_elsewhere": elsewhere,
+    }
+    assert not find_suspects(columns, world.dense, world.time_ms, world.part)
+    found = find_suspects(columns, world.dense, world.time_ms, world.part, feedback)
+    assert {suspect.column for suspect in found} == {"whole", "later", "avg_elsewhere"}
+    assert found[0].column == "later"
+    assert str(found[0]).startswith("later (rank correlation with held-out mean played -")
+    nobody = {"played": FlatColumn(np.zeros(len(item), np.float32), np.zeros(len(item), np.bool_))}
+    assert not find_suspects(columns, world.dense, world.time_ms, world.part, nobody)
+
+
 @pytest.mark.data
 def test_kuairand_counts_are_found_and_honest_columns_pass(data_folder):
     """The published item table, read as a table of one's own; train on April, test on May."""
     folder = data_folder / "kuairand-pure"
     items = pl.read_parquet(folder / "item_features.parquet")
-    log = pl.concat([pl.read_parquet(file, columns=["video_id", "time_ms"]) for file in sorted(folder.glob("log_*"))])
+    read = ["video_id", "time_ms", "long_view", "is_like"]
+    log = pl.concat([pl.read_parquet(file, columns=read) for file in sorted(folder.glob("log_*"))])
     number = dict(zip(items["video_id"], range(2, items.height + 2), strict=True))
     dense = np.array([number[video] for video in log["video_id"]])
     time_ms = log["time_ms"].to_numpy()
     part = np.where(time_ms <= time_ms[:94_784].max(), TRAIN, TEST).astype(np.int8)
     numeric = [name for name, dtype in items.schema.items() if dtype.is_numeric()]
     columns = {name: items[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in numeric}
-    suspects = {suspect.column for suspect in find_suspects(columns, dense, time_ms, part)}
+    everywhere = np.ones(len(log), np.bool_)
+    feedback = {name: FlatColumn(log[name].cast(pl.Float32).to_numpy(), everywhere) for name in read[2:]}
+    # Shares, such as likes per view, follow no count.
+    shown = columns["show_cnt"]
+    with np.errstate(all="ignore"):
+        shares = {
+            f"{name}_rate": columns[f"{name}_cnt"] / shown for name in ("like", "complete_play", "long_time_play")
+        }
+    found = find_suspects(shares, dense, time_ms, part, feedback)
+    assert {(suspect.column, suspect.held_out) for suspect in found} == {
+        ("like_rate", "mean is_like"),
+        ("complete_play_rate", "mean long_view"),
+        ("long_time_play_rate", "mean long_view"),
+    }
+    suspects = {suspect.column for suspect in find_suspects(columns, dense, time_ms, part, feedback)}
     counted = {name for name in numeric if name.endswith(("_cnt", "_num"))} | {
         "counts",
         "play_progress",

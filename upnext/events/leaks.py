@@ -14,6 +14,12 @@ A column is suspect if its plain rank correlation with b is at least 0.15, the p
 least 0.12, and lies 4 standard errors (1 / sqrt n) from 0. A name such as show_cnt or avg_rating is evidence too: it
 lowers the last two to 0.03 and 3. A name alone makes a note. Columns that predict popularity far better than past
 events do are suspect as well, however honest: nothing in one log tells them apart. `allow_leaks` lets them pass.
+
+An average, such as a share of completed plays, follows no count. So the same is asked of each feedback: a is then its
+mean in the training part, as it is and drawn to the overall mean by 5 events, beside the number of events it was
+observed in, and b its mean in the held-out part. An honest column may tell much of these: a video's length tells how
+much of it is played. So more is asked: a partial correlation of 0.5, or 0.1 with a name. An average that was taken over
+so much more than this log that it hardly depends on it, and says nothing in its name, passes.
 """
 
 import re
@@ -25,8 +31,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from upnext.base.batches import FlatColumn
 from upnext.base.errors import BadConfig
 from upnext.base.ids import FIRST
+from upnext.base.schema import feedback_column
 from upnext.events.audit import Finding
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN
@@ -44,25 +52,45 @@ _FEWEST, _MOST = 50, 50_000
 """With fewer items nothing is said; of more, so many are drawn."""
 _LEAST_CORRELATION = 0.15
 _LEAST_PARTIAL = {False: 0.12, True: 0.03}
+_LEAST_OF_MEANS = {False: 0.5, True: 0.1}
 _LEAST_ERRORS = {False: 4.0, True: 3.0}
 """By whether the name speaks of counts."""
+_DRAWN_BY = 5.0
+"""A mean in the training part counts so many events of the overall mean as well."""
+_AT_ONCE = 1 << 20
+"""So many events are summed together."""
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A column with its evidence: rank correlations with the held-out events, plain and given the training part."""
+    """A column with its evidence: rank correlations with what was held out, plain and given the training part."""
 
     column: str
     correlation: float
     partial: float
     num_rows: int
+    held_out: str = "events"
+    """What it knows of: the number of events, or the mean of a feedback."""
 
     def __str__(self) -> str:
         return (
-            f"{self.column} (rank correlation with held-out events {self.correlation:.2f}, given the training part"
-            f" {self.partial:.2f}, {self.num_rows:,} rows)"
+            f"{self.column} (rank correlation with held-out {self.held_out} {self.correlation:.2f}, given the training"
+            f" part {self.partial:.2f}, {self.num_rows:,} rows)"
         )
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of each column: what was held out (n,), what the training part tells of it, and what is enough."""
+
+    held_out: str
+    later: NDArray[Any]
+    told: list[NDArray[Any]]
+    """The first is a count of events."""
+    rows: NDArray[np.int64]
+    """Those about which there is something to know."""
+    least_partial: Mapping[bool, float]
 
 
 def audit_side_tables(
@@ -89,7 +117,8 @@ def audit_side_tables(
         if not columns or table.column_names == ["row"]:  # the table says nothing
             continue
         dense = log.rows.item if owner == "item" else log.rows.user
-        suspects = find_suspects(columns, dense, log.rows.time_ms if log.schema.has_times else None, part)
+        feedback = {name: log.rows.columns[feedback_column(name)] for name in log.schema.feedback}
+        suspects = find_suspects(columns, dense, log.rows.time_ms if log.schema.has_times else None, part, feedback)
         for suspect in suspects:
             if suspect.column in declared.get(owner, ()) and suspect.column not in allowed:
                 raise BadConfig(
@@ -106,34 +135,66 @@ def find_suspects(
     dense: NDArray[np.int64],
     time_ms: NDArray[np.int64] | None,
     part: NDArray[np.int8],
+    feedback: Mapping[str, FlatColumn] | None = None,
 ) -> list[Suspect]:
     """The columns that know more of the held-out part than the training part tells, the strongest first.
 
     Args:     columns: by name, (n,), NaN where unknown, row i being dense id i + 2; dense: (N,) of the events;
-              time_ms: (N,), or None without times; part: (N,) the split.
+              time_ms: (N,), or None without times; part: (N,) the split; feedback: by name, (N,).
     """
     num_rows = max(map(len, columns.values()), default=0)
     is_trained = part == TRAIN
     a, b = (np.bincount(dense[chosen], minlength=num_rows + FIRST)[FIRST:] for chosen in (is_trained, ~is_trained))
-    rows = np.flatnonzero(a > 0)
-    if len(rows) > _MOST:
-        rows = np.sort(np.random.default_rng(0).choice(rows, _MOST, replace=False))
-    told = [a]
+    moments = []
     if time_ms is not None:
         first, last = np.full(len(a), np.iinfo(np.int64).max), np.full(len(a), np.iinfo(np.int64).min)
         is_known = is_trained & (dense >= FIRST)
         np.minimum.at(first, dense[is_known] - FIRST, time_ms[is_known])
         np.maximum.at(last, dense[is_known] - FIRST, time_ms[is_known])
-        told += [first, last]
-    found = []
-    for name, values in columns.items():
-        suspect = _look(name, values[rows], b[rows], [part[rows] for part in told])
-        if suspect is not None:
-            found.append(suspect)
-    return sorted(found, key=lambda suspect: -abs(suspect.partial))
+        moments = [first, last]
+    questions = [_Question("events", b, [a, *moments], _some(a > 0), _LEAST_PARTIAL)]
+    for name, column in (feedback or {}).items():
+        questions.append(_question(name, column, dense, is_trained, num_rows, moments))
+    suspects = [
+        max(found, key=lambda suspect: abs(suspect.partial))
+        for name, values in columns.items()
+        if (found := [one for question in questions if (one := _look(name, values, question)) is not None])
+    ]
+    return sorted(suspects, key=lambda suspect: -abs(suspect.partial))
 
 
-def _look(name: str, x: NDArray[Any], b: NDArray[Any], told: list[NDArray[Any]]) -> Suspect | None:
+def _some(is_one: NDArray[np.bool_]) -> NDArray[np.int64]:
+    rows = np.flatnonzero(is_one)
+    return rows if len(rows) <= _MOST else np.sort(np.random.default_rng(0).choice(rows, _MOST, replace=False))
+
+
+def _question(
+    name: str,
+    column: FlatColumn,
+    dense: NDArray[np.int64],
+    is_trained: NDArray[np.bool_],
+    num_rows: int,
+    moments: list[NDArray[np.int64]],
+) -> _Question:
+    """Ask for the mean of a feedback in the held-out part, given that of the training part."""
+    counts, sums = np.zeros((2, num_rows + FIRST)), np.zeros((2, num_rows + FIRST))
+    for begin in range(0, len(dense), _AT_ONCE):
+        some = slice(begin, begin + _AT_ONCE)
+        for number, chosen in enumerate((is_trained[some], ~is_trained[some])):
+            seen = chosen & column.observed[some]
+            rows = dense[some][seen]
+            counts[number] += np.bincount(rows, minlength=num_rows + FIRST)
+            sums[number] += np.bincount(rows, column.values[some][seen], minlength=num_rows + FIRST)
+    (a, b), (sum_a, sum_b) = counts[:, FIRST:], sums[:, FIRST:]
+    mean = sum_a.sum() / max(a.sum(), 1)
+    before = [(sum_a + drawn_by * mean) / np.maximum(a + drawn_by, 1) for drawn_by in (0.0, _DRAWN_BY)]
+    later = sum_b / np.maximum(b, 1)
+    return _Question(f"mean {name}", later, [a, *before, *moments], _some((a > 0) & (b > 0)), _LEAST_OF_MEANS)
+
+
+def _look(name: str, values: NDArray[Any], question: _Question) -> Suspect | None:
+    x, b = values[question.rows], question.later[question.rows]
+    told = [part[question.rows] for part in question.told]
     is_known = ~np.isnan(x)
     count = int(is_known.sum())
     if count < _FEWEST:
@@ -147,10 +208,10 @@ def _look(name: str, x: NDArray[Any], b: NDArray[Any], told: list[NDArray[Any]])
     counted = is_counted(name)
     is_suspect = (
         abs(plain) >= _LEAST_CORRELATION
-        and partial * np.sign(plain) >= _LEAST_PARTIAL[counted]
+        and partial * np.sign(plain) >= question.least_partial[counted]
         and abs(partial) * np.sqrt(count) >= _LEAST_ERRORS[counted]
     )
-    return Suspect(name, plain, partial, count) if is_suspect else None
+    return Suspect(name, plain, partial, count, question.held_out) if is_suspect else None
 
 
 def _design(told: list[NDArray[Any]]) -> NDArray[np.float64]:
