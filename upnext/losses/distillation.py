@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from upnext.losses.sets import present, reduced, sums_of_sets
+from upnext.losses.sets import present, reduced, sums_of_sets, widest
 
 __all__ = ["difference_loss", "label_loss", "score_loss"]
 
@@ -83,7 +83,8 @@ def difference_loss(
 
     With d = t - s, W = Σ w and μ = Σ w d / W it is W Σ_i w_i (d_i - μ)², and its gradient in s_k is
     -2 W w_k (d_k - μ); without weights N Σ_i (d_i - mean d)² and -2 N (d_k - mean d). The expanded form
-    N Σ d² - (Σ d)² is the same number, but subtracts two that are almost equal where scores are large.
+    N Σ d² - (Σ d)² is the same number, but subtracts two that are almost equal where scores are large. What lies
+    between the scores and the loss is float64, so that t - s keeps its digits there.
 
     Teacher 2, 0 and student 0, 1 cost 9. A constant added to the scores of a set changes nothing, and the gradients of
     a set add up to 0.
@@ -102,23 +103,18 @@ class _SquaredDifferences(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
-        total = weights.sum(1, keepdim=True)
-        share = weights / torch.where(total > 0, total, 1.0)
-        # Each by itself before one is subtracted from the other, so that a high level costs neither its digits; and
-        # once more, for the means of large numbers are rounded.
-        centred = _centred(_centred(teacher, share) - _centred(student, share), share)
-        slopes = centred * weights * total
-        ctx.save_for_backward(slopes)
-        return (slopes * centred).sum(1)
+        s, t, w = (widest(part) for part in (student, teacher, weights))
+        total = w.sum(1, keepdim=True)
+        d = t - s
+        centred = d - (w * d).sum(1, keepdim=True) / torch.where(total > 0, total, 1.0)
+        slopes = total * w * centred
+        ctx.save_for_backward(slopes.to(student.dtype))
+        return (slopes * centred).sum(1).to(student.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (slopes,) = ctx.saved_tensors
         return -2 * grad_outputs[0][:, None] * slopes, None, None
-
-
-def _centred(scores: Tensor, share: Tensor) -> Tensor:
-    return scores - (share * scores).sum(1, keepdim=True)
 
 
 def _over_items(losses: Tensor, mask: Tensor, weights: Tensor | None, per_set: bool) -> tuple[Tensor, Tensor]:

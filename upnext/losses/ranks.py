@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from upnext.losses.sets import pair_differences, pairs_of, present, reduced
+from upnext.losses.sets import pair_differences, pairs_of, present, reduced, widest
 
 __all__ = [
     "WeightForm",
@@ -68,16 +68,16 @@ class _SoftRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, mask: Tensor, width: float) -> Tensor:
         # Ascending, with what is no candidate at the end, out of reach of every window.
-        order = scores.double().masked_fill(~mask, torch.inf).argsort(1)
+        order = scores.masked_fill(~mask, torch.inf).argsort(1)
         there = mask.gather(1, order)
-        ascending = scores.double().gather(1, order)
+        ascending = widest(scores).gather(1, order)
         # A gap is as good as any other that is larger than the width: cut, they keep sums of scores small and exact.
         gaps = ascending.diff(dim=1, prepend=ascending[:, :1]).nan_to_num(0.0) / width
         position = torch.where(there, gaps, 2.0).clamp(max=2.0).contiguous().cumsum(1)
         end = torch.searchsorted(position, position + 1, right=True)
         # i is in the window of j where j is in that of i, also where rounding decides
         first = torch.searchsorted(end, torch.arange(end.shape[1], device=end.device).repeat(len(end), 1), right=True)
-        size = (end - first).double()
+        size = end - first
         num = there.sum(1, keepdim=True)
         above = num - end
         inside = _window_sums(position, first, end) - size * position
@@ -91,7 +91,7 @@ class _SoftRanks(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         order, first, end, there = ctx.saved_tensors
         # dr_i / ds_j = 1 / (2 width) for j in the window of i, and dr_i / ds_i = -(others in it) / (2 width)
-        g = torch.where(there, grad_outputs[0].gather(1, order).double(), 0.0)
+        g = torch.where(there, widest(grad_outputs[0]).gather(1, order), 0.0)
         slopes = (_window_sums(g, first, end) - (end - first) * g) / (2 * ctx.width)
         slopes = torch.where(there, slopes, 0.0).to(grad_outputs[0].dtype)
         return torch.empty_like(slopes).scatter_(1, order, slopes), None, None

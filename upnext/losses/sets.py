@@ -5,6 +5,7 @@ mask may be anything, NaN included, and gets no gradient.
 
     as_one_set(student, teacher, mask)    the whole batch as one set, for losses over all its pairs
     present(values, mask)                 at least float32, 0 outside the mask
+    widest(values)                        float64, where the device has it
     pair_differences(values), pairs_of(mask)
     sums_of_sets(losses, weights)         of candidates or pairs: (B,) weighted sums, and (B,) sums of weights
     reduced(sums, weights, per_set)       (sum, weight) of the batch
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["as_one_set", "pair_differences", "pairs_of", "present", "reduced", "sums_of_sets"]
+__all__ = ["as_one_set", "pair_differences", "pairs_of", "present", "reduced", "sums_of_sets", "widest"]
 
 
 def as_one_set(
@@ -33,6 +34,11 @@ def as_one_set(
 def present(values: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B N"]:
     """The values in at least float32, and 0 where there is no candidate."""
     return torch.where(mask, values.to(torch.promote_types(values.dtype, torch.float32)), 0.0)
+
+
+def widest(values: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
+    """The values in float64, or in float32 on MPS, which has no more."""
+    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
 
 
 def pair_differences(values: Float[Tensor, "B N"]) -> Float[Tensor, "B N N"]:
