@@ -92,29 +92,31 @@ def difference_loss(
     Returns:  the sum, and the number of pairs, or Σ_{i<j} w_i w_j; 0 and 0 where there is no pair.
     Source:   WO 2023/064083, equations 12 to 16.
     """
-    s, t = present(student, mask), present(teacher.detach(), mask)
-    w = mask.to(s.dtype) if weights is None else present(weights.detach(), mask)
-    sums: Tensor = _SquaredDifferences.apply(s, t, w)  # type: ignore[no-untyped-call]
-    return reduced(sums, (w.sum(1).square() - w.square().sum(1)) / 2, per_set)
+    w = mask if weights is None else present(weights.detach(), mask)
+    sums, pairs = _SquaredDifferences.apply(student, teacher, w, mask)  # type: ignore[no-untyped-call]
+    return reduced(sums, pairs, per_set)
 
 
 class _SquaredDifferences(torch.autograd.Function):
-    """(B,) sums over the pairs of each set, from centred d = t - s."""
+    """(B,) sums over the pairs of each set, and (B,) weights of these."""
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
-        s, t, w = (widest(part) for part in (student, teacher, weights))
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, weights: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        d = torch.where(mask, widest(teacher) - student, 0.0)
+        w = weights.to(d.dtype)
         total = w.sum(1, keepdim=True)
-        d = t - s
-        centred = d - (w * d).sum(1, keepdim=True) / torch.where(total > 0, total, 1.0)
-        slopes = total * w * centred
-        ctx.save_for_backward(slopes.to(student.dtype))
-        return (slopes * centred).sum(1).to(student.dtype)
+        centred = d - (w * d).sum(1, keepdim=True) / total.clamp(min=torch.finfo(d.dtype).tiny)
+        slopes = w * centred * total
+        ctx.save_for_backward(slopes)
+        pairs = (total[:, 0].square() - w.square().sum(1)) / 2
+        ctx.mark_non_differentiable(pairs)
+        dtype = torch.promote_types(student.dtype, torch.float32)
+        return (slopes * centred).sum(1).to(dtype), pairs.to(dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (slopes,) = ctx.saved_tensors
-        return -2 * grad_outputs[0][:, None] * slopes, None, None
+        return slopes * (-2 * grad_outputs[0])[:, None], None, None, None
 
 
 def _over_items(losses: Tensor, mask: Tensor, weights: Tensor | None, per_set: bool) -> tuple[Tensor, Tensor]:
