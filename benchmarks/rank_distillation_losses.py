@@ -89,7 +89,8 @@ def speed(rounds: int) -> dict[tuple[str, int, int], NDArray[np.float64]]:
     for _ in range(rounds + 2):
         for name, sets, size in cases:
             student, teacher = torch.randn(2, sets, size, generator=generator)
-            mask, times = torch.ones(sets, size).bool(), min(200, max(1, 200_000 // (sets * size)))
+            work = sets * size * (size if name in (PAIRS, BARE) else 1)
+            mask, times = torch.ones(sets, size).bool(), min(20, max(3, 5_000_000 // work)) if sets == 1 else 2
             student.requires_grad_()
             taken = []
             for _ in range(times):
@@ -251,26 +252,25 @@ def plots(
     unit = np.median(seconds[LINEAR, 1, 1000])
     times = {name: [(n, np.median(seconds[name, 1, n]) / unit) for n in sizes] for name, sizes in SIZES.items()}
     drawn = ["differences / 8", "pairs, g = 1, times g", "pairs, g = 0.25, times g", "pairs, g = 4, times g"]
-    at = np.unique(np.geomspace(1, STEPS, 80).astype(int))
     missed = {
-        name: [(float(step), 1 - float(curves[name][0][step].mean())) for step in at]
+        name: [(float(step), 1 - float(curves[name][0][step].mean())) for step in range(1, 101)]
         for name in [*drawn, "steps of ranks"]
     }
-    off = {name: [(float(step), float(np.median(curves[name][1][step]))) for step in at] for name in drawn}
-    kept = {name: errors[name, "gradient"] for name in FORMS}
+    off = {name: [(float(step), float(np.median(curves[name][1][step]))) for step in range(1, 1001)] for name in drawn}
+    kept = {name: errors[name, "loss"] for name in FORMS}
     return {
         "speed": draw(times, "candidates", "time, 1 = linear at 1,000", "log"),
-        "precision": draw(kept, "level of the teacher's scores", "error of the gradient", "log"),
+        "precision": draw(kept, "level of the teacher's scores", "error of the loss", "log"),
         "order": draw(missed, "steps", "pairs in the wrong order", "linear"),
-        "differences": draw(off, "steps", "error of differences", "log"),
+        "differences": draw(off, "steps", "error of differences", "log", least=1e-4),
     }
 
 
 STYLES = ((ACCENT, "-"), (INK, "-"), (INK, "--"), (INK, ":"), (SOFT, "-."))
 
 
-def draw(lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, scale: str) -> str:
-    """Lines on a logarithmic axis, told apart by dashes."""
+def draw(lines: Mapping[str, Curve], x: str, y: str, scale: str, least: float | None = None) -> str:
+    """Lines on a logarithmic axis, told apart by dashes; `least` is the bottom of the other axis."""
     with plain_style():
         figure, axes = new_figure(height=260, left=60, right=14, bottom=44)
         axes.set_xscale("log")
@@ -278,6 +278,7 @@ def draw(lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, sca
         axes.grid(axis="y")
         for (name, points), (color, dash) in zip(lines.items(), STYLES, strict=False):
             axes.plot(*zip(*points, strict=True), color=color, linestyle=dash, linewidth=1.8, label=name)
+        axes.set_ylim(bottom=least)
         axes.legend(fontsize=11, labelcolor=SOFT, facecolor="none", edgecolor=LINE)
         axes.set_xlabel(x, color=SOFT, labelpad=6)
         axes.set_ylabel(y, color=SOFT)
