@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from record import commit, machine
 from torch import Tensor
 
-from upnext.evaluation.drawing import ACCENT, INK, LINE, SOFT, inline, new_figure, plain_style, standalone
+from upnext.evaluation.drawing import ACCENT, GROUND, INK, LINE, SOFT, inline, new_figure, plain_style, standalone
 from upnext.losses.distillation import difference_loss
 from upnext.losses.listwise import list_probability_loss
 from upnext.losses.pairwise import pair_difference_loss, pair_probability_loss
@@ -279,7 +279,7 @@ def draw(lines: Mapping[str, Curve], x: str, y: str, scale: str, least: float | 
         for (name, points), (color, dash) in zip(lines.items(), STYLES, strict=False):
             axes.plot(*zip(*points, strict=True), color=color, linestyle=dash, linewidth=1.8, label=name)
         axes.set_ylim(bottom=least)
-        axes.legend(fontsize=11, labelcolor=SOFT, facecolor="none", edgecolor=LINE)
+        axes.legend(fontsize=11, labelcolor=SOFT, facecolor=GROUND, edgecolor=LINE, framealpha=1)
         axes.set_xlabel(x, color=SOFT, labelpad=6)
         axes.set_ylabel(y, color=SOFT)
         return standalone(inline(figure, f"{y}, by {x}", {}))
