@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from typing import Literal
 
 import pytest
 import torch
@@ -181,6 +182,27 @@ def test_low_temperature_tends_to_a_hinge():
     s, t = student[0].tolist(), teacher[0].tolist()
     hinge = sum(max(0.0, -(s[i] - s[j])) for i, j in product(range(5), range(5)) if t[i] > t[j])
     assert loss.item() == pytest.approx(hinge, abs=1e-3)
+
+
+def test_which_temperature_recovers_faster_depends_on_the_factor():
+    """A pair that is 8 wrong: times g the colder one is pushed harder, never by more than 1; times g² the hotter."""
+    student, teacher, both = torch.tensor([[-4.0, 4]]).double(), torch.tensor([[4.0, -4]]).double(), torch.ones(1, 2)
+
+    def push(power: Literal[1, 2], g: float) -> float:
+        loss: Fast = partial(pair_probability_loss, temperature=g, temperature_power=power)
+        return -slopes(loss, student, teacher, both.bool())[0, 0].item()
+
+    assert 1 >= push(1, 0.25) > push(1, 1.0) > push(1, 4.0) > 0
+    assert push(2, 4.0) > push(2, 1.0) > push(2, 0.25) > 0
+
+
+def test_squared_differences_bend_alike_but_along_the_level():
+    """Second derivatives 2 N where scores are centred, 0 along a constant."""
+    teacher, mask = torch.randn(1, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(6)), torch.ones(1, 5)
+    bend = torch.autograd.functional.hessian(
+        lambda s: pair_difference_loss(s[None], teacher, mask.bool())[0], torch.zeros(5).double()
+    )
+    torch.testing.assert_close(torch.linalg.eigvalsh(bend), torch.tensor([0.0, 10, 10, 10, 10]).double())
 
 
 def test_divergences_are_0_where_the_student_agrees_and_have_the_same_gradient():

@@ -39,6 +39,15 @@ def test_soft_ranks_are_ranks_where_scores_are_further_apart_than_the_width(scal
     assert not exact[~mask].any()
 
 
+def test_beyond_the_width_nothing_is_pushed():
+    student, teacher, _, mask = examples()
+    for width, is_pushed in ((1e-6, False), (100.0, True)):
+        leaf = student[:1].clone().requires_grad_()
+        rank_loss(leaf, teacher[:1], mask[:1], width=width)[0].backward()
+        assert leaf.grad is not None
+        assert bool(leaf.grad.any()) == is_pushed
+
+
 def test_many_scores_of_a_high_level_keep_their_digits():
     generator = torch.Generator().manual_seed(0)
     values, mask = torch.randn(1, 20_000, generator=generator), torch.ones(1, 20_000).bool()
@@ -79,6 +88,7 @@ def test_steps_cost_0_only_in_the_teachers_order_and_lead_to_it(seed: int):
     student, teacher = torch.randn(2, 1, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     mask = torch.ones(1, 6).bool()
     assert rank_step_loss(teacher * 3 + 1, teacher, mask)[0].item() == pytest.approx(0, abs=1e-12)
+    assert rank_step_loss(torch.ones(1, 6).double(), teacher, mask)[0].item() == 0
     loss = rank_step_loss(student, teacher, mask)[0].item()
     assert loss >= 0
     assert (loss < 1e-12) == bool((student.argsort() == teacher.argsort()).all())
