@@ -113,14 +113,14 @@ def measured(project: Project, feedback: Sequence[str] | None, which: int) -> li
     shown = Shown(artifact, log, asked, items, known, simulation, scorers)
     loaded = {name: load_any(model.folder, items) for name, model in models.items()}
     settings = project.evaluate
-    found, _, _ = shown.figures(loaded, settings.utility, settings.window_ms, settings.bootstrap_samples)
+    found = shown.figures(loaded, settings.utility, settings.window_ms, settings.bootstrap_samples)
     kept = {*(log.schema.feedback if feedback is None else feedback), "utility"}
     minutes = {name: model.manifest["metrics"].get("seconds") for name, model in models.items()}
     return [
         {"benchmark": "rankers", "k": None, "settings": {}}
         | row
         | {"minutes": None if (seconds := minutes.get(row["model"])) is None else round(seconds / 60, 2)}
-        for row in found
+        for row in found.feedback
         if row["feedback"] in kept and row["metric"] in METRICS
     ]
 

@@ -79,6 +79,7 @@ def test_from_a_csv_to_a_report(project):
         'evaluate.pairs="5d"',
     ]
     settings += ['evaluate.stages=[{retriever="argus", ranker="final"}]']
+    settings += ['evaluate.uplift=[{of="scored", over="trees"}]']
     said = succeed("run", project, "--until", "evaluate", *(part for one in settings for part in ("--set", one)))
     assert "rank final" in said
     workspace = Workspace(project.parent / "work")
@@ -103,6 +104,10 @@ def test_from_a_csv_to_a_report(project):
     assert {row["model"] for row in rows} >= {"argus", "trees", "scored", "final", "tube"}
     assert all(np.isfinite(row["value"]) for row in rows if row["model"] in ("scored", "final", "tube"))
     assert '"ranker": "final"' in (report / "stages.json").read_text()
+    (uplift,) = json.loads((report / "uplift.json").read_text())
+    assert uplift["value"] == pytest.approx(uplift["of_value"] / uplift["over_value"] - 1)
+    assert "scored over trees" in (report / "report.md").read_text()
+    assert 'id="uplift"' in (report / "report.html").read_text()
 
 
 def test_each_learns_only_from_what_its_scorers_left(project):
@@ -146,6 +151,7 @@ def test_each_learns_only_from_what_its_scorers_left(project):
         ('rank.final.vectors=["trees"]', "and rank.trees is trained on all of the training part"),
         ('rank.final.vectors=["scored"]', "rank.final: vectors names 'scored', which has no user and item vectors"),
         ('rank.final.vectors=["now"]', "rank.final: vectors names 'now', which has no user and item vectors"),
+        ('evaluate.uplift=[{of="scored",over="trees"}]', "'uplift' has no effect without a utility"),
         ('prepare.split.kind="leave_last_out"', "needs a split by time: set prepare.split.kind"),
     ],
 )

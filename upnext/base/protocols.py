@@ -5,7 +5,7 @@ Shape letters: B rows of a batch, C candidates, V catalogue, D vector width, k a
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Protocol, Self, TypeVar, runtime_checkable
+from typing import Protocol, Self, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from upnext.base.selection import Parts
 
 __all__ = [
     "LINKS",
+    "EncodesPrefixes",
     "Index",
     "Link",
     "Model",
@@ -30,6 +31,7 @@ __all__ = [
     "expectation",
     "lag_of",
     "offsets_of",
+    "prefixes_of",
 ]
 
 
@@ -60,6 +62,19 @@ def lag_of(model: Model) -> int | None:
     """
     lag_ms: int | None = getattr(model, "lag_ms", None)  # to look for a protocol's methods would take much longer
     return lag_ms
+
+
+class EncodesPrefixes(Model, Protocol):
+    """A causal model: one pass over a history gives what `encode` would make of each of its beginnings."""
+
+    def encode_prefixes(self, histories: SequenceBatch, row: Tensor, count: Tensor) -> State:
+        """The states after the first `count` (n,) events of rows `row` (n,); at most `max_length` events per row."""
+        ...
+
+
+def prefixes_of(model: Model) -> EncodesPrefixes | None:
+    """A model as one that encodes prefixes; None if it cannot, as its `shares_prefixes` says."""
+    return cast("EncodesPrefixes", model) if getattr(model, "shares_prefixes", False) else None
 
 
 @runtime_checkable

@@ -70,11 +70,11 @@ def _measured(
     models = {variant: load_model(artifact.folder, items) for variant, artifact in made.items()}
     assert all(isinstance(one, TwoTowers) for one in models.values())
     shown = Shown(parent, log, part, items, people, [], Scorers({}, {}, log, items))
-    figures, _, _ = shown.figures(models, config.utility, config.window, project.evaluate.bootstrap_samples)
+    found = shown.figures(models, config.utility, config.window, project.evaluate.bootstrap_samples)
     minutes = {variant: artifact.manifest["metrics"]["seconds"] / 60 for variant, artifact in made.items()}
     return [
         {"towers": towers, "variant": row["model"], "minutes": minutes[row["model"]]}
         | {key: row[key] for key in ("metric", "value", "low", "high")}
-        for row in figures
+        for row in found.feedback
         if row["feedback"] == UTILITY and row["model"] in made
     ]

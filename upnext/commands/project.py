@@ -154,6 +154,12 @@ class Project(Config):
             for key, usable in (("retriever", [*self.pretrain, *self.finetune]), ("ranker", self.models)):
                 if (name := getattr(pair, key)) not in usable:
                     raise ValueError(f"evaluate.stages[{number}].{key} is {name!r}; choose one of {sorted(usable)}")
+        for number, two in enumerate(self.evaluate.uplift):
+            for key in ("of", "over"):
+                if (name := getattr(two, key)) not in self.models:
+                    raise ValueError(
+                        f"evaluate.uplift[{number}].{key} is {name!r}; choose one of {sorted(self.models)}"
+                    )
         return self
 
     @property

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from upnext.base.batches import Candidates, Column, Events, FlatColumn, ItemTable, Request, State
-from upnext.base.protocols import Model, lag_of
+from upnext.base.protocols import Model, lag_of, prefixes_of
 from upnext.base.schema import context_column
 from upnext.evaluation.cases import Cases
 from upnext.evaluation.ranking import Histories, contexts_of
@@ -142,17 +142,41 @@ def _states(
 
     Args:     begins, ends: (R,) where histories lie in events; sizes: (R,) candidates of each request.
     """
-    lengths = ends - begins
+    sharing = prefixes_of(model)
+    if sharing is None:
+        for block in _blocks(ends - begins, sizes):
+            with torch.inference_mode():
+                yield block, model.encode(events.batch(begins[block], ends[block]).to(device))
+        return
+    # Histories that begin at the same event share one pass: only where `max_length` cuts do they begin at others.
+    order = np.lexsort((ends, begins))
+    starts, first = np.unique(begins[order], return_index=True)
+    after = np.append(first[1:], len(order))
+    longest = ends[order[after - 1]] if len(order) else ends
+    for some in _blocks(longest - starts, 0 * starts):
+        asked = np.concatenate([order[first[n] : after[n]] for n in some])
+        row = torch.from_numpy(np.repeat(np.arange(len(some)), after[some] - first[some])).to(device)
+        count = torch.from_numpy(ends[asked] - begins[asked]).to(device)
+        with torch.inference_mode():
+            states = sharing.encode_prefixes(events.batch(starts[some], longest[some]).to(device), row, count)
+        for part in _blocks(0 * asked, sizes[asked]):
+            yield asked[part], states.take(torch.from_numpy(part).to(device))
+
+
+def _blocks(lengths: Ints, sizes: Ints) -> Iterator[Ints]:
+    """Rows of similar lengths together, so many that a block, padding included, has few enough tokens.
+
+    Args:     lengths, sizes: (n,) events and candidates of each.
+    """
     order = np.lexsort((sizes, lengths))
     begin = 0
     while begin < len(order):
-        # Each row of a block counts as long as its longest history, and its most candidates.
+        # Each row of a block counts as long as its longest history, and its most candidates, and one more.
         left = order[begin : begin + _TOKENS_PER_BLOCK]
-        most = np.maximum.accumulate(lengths[left]) + np.maximum.accumulate(sizes[left])
+        most = np.maximum.accumulate(lengths[left]) + np.maximum.accumulate(sizes[left]) + 1
         fitting = most * np.arange(1, len(left) + 1) <= _TOKENS_PER_BLOCK
         block = left[: max(1, int(fitting.sum()))]
-        with torch.inference_mode():
-            yield block, model.encode(events.batch(begins[block], ends[block]).to(device))
+        yield block
         begin += len(block)
 
 

@@ -18,6 +18,7 @@ from upnext.evaluation.tables import (
     popularity_table,
     segment_tables,
     stage_table,
+    uplift_table,
 )
 from upnext.evaluation.words import summary, verdicts
 
@@ -60,6 +61,8 @@ def _more(report: Report, figures: Figures) -> list[str]:
     foreseen = feedback_tables(report)
     if foreseen:
         blocks += ["## Feedback", *(block for table in foreseen for block in _table(table, "###"))]
+    uplift = uplift_table(report)
+    blocks += ["## Uplift", *_table(uplift, "###")] if uplift else []
     stages = stage_table(report)
     blocks += ["## Two stages", *_table(stages, "###")] if stages else []
     popularity = popularity_table(report, figures)

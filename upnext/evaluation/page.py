@@ -32,6 +32,7 @@ from upnext.evaluation.tables import (
     popularity_table,
     segment_tables,
     stage_table,
+    uplift_table,
 )
 from upnext.evaluation.words import popularity_of, summary, verdicts
 
@@ -81,6 +82,8 @@ def _sections(report: Report, figures: Figures) -> Iterable[tuple[str, list[str]
     yield "Segments", _segments(report, figures)
     yield "Next item", [_table(table) for table in next_item_tables(report)]
     yield "Feedback", [_table(table) for table in feedback_tables(report)]
+    uplift = uplift_table(report)
+    yield "Uplift", [_table(uplift)] if uplift else []
     yield "Calibration", _calibration(report)
     stages = stage_table(report)
     yield "Two stages", [_table(stages)] if stages else []

@@ -22,9 +22,9 @@ class Report:
     `rows` are tidy: one figure each, with the keys model, history_removed, metric, k, value, low, high, cases, users.
     `protocol` and `log` are statements in reading order; `audit` holds findings; `curves` a list of epochs per model;
     `models` the cost and configuration of each; `feedback` how well feedback was foreseen, with the keys model,
-    feedback, metric, value, low, high; `calibration` the rows of `calibration_rows`; `stages` those of `pair_figures`,
-    with the pair they are of; `next_item` those of `NextItemLosses.figures`. `settings` are the resolved configurations
-    of the other stages, `made_with` the versions.
+    feedback, metric, value, low, high; `calibration` the rows of `calibration_rows`; `uplift` those of `uplift_rows`;
+    `stages` those of `pair_figures`, with the pair they are of; `next_item` those of `NextItemLosses.figures`.
+    `settings` are the resolved configurations of the other stages, `made_with` the versions.
     """
 
     title: str
@@ -38,6 +38,7 @@ class Report:
     insights: Insights = field(default_factory=Insights)
     feedback: list[dict[str, Any]] = field(default_factory=list)
     calibration: list[dict[str, Any]] = field(default_factory=list)
+    uplift: list[dict[str, Any]] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
     next_item: list[dict[str, Any]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -54,6 +55,7 @@ def write_figures(folder: Path, report: Report) -> None:
         "popularity": found.popularity,
         "feedback": report.feedback,
         "calibration": report.calibration,
+        "uplift": report.uplift,
         "stages": report.stages,
         "next_item": report.next_item,
     }

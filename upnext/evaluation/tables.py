@@ -29,6 +29,7 @@ __all__ = [
     "short",
     "signed",
     "stage_table",
+    "uplift_table",
 ]
 
 TREATMENTS = {True: "History removed from the ranking", False: "History kept in the ranking"}
@@ -333,6 +334,19 @@ def _feedback_cell(row: dict[str, Any] | None) -> Cell:
         return Cell(_NOTHING)
     interval = "" if row["low"] == row["high"] else f"[{row['low']:.4f}, {row['high']:.4f}]"
     return Cell(f"{row['value']:.4f}", interval)
+
+
+def uplift_table(report: Report) -> Table | None:
+    """What models gain over those that they extend: a line per pair."""
+    if not report.uplift:
+        return None
+    lines = []
+    for row in report.uplift:
+        rise, low, high = (f"{row[key]:+.2%}".replace("-", "−") for key in ("value", "low", "high"))
+        accuracies = [Cell(f"{row[key]:.4f}") for key in ("over_value", "of_value")]
+        lines.append((f"{row['of']} over {row['over']}", [Cell(rise, f"[{low}, {high}]"), *accuracies]))
+    note = "How much the pair accuracy rises, as a share of what it was; users are resampled for both at once"
+    return Table("Pair accuracy", note, "Models", ["Uplift", "Before", "After"], lines)
 
 
 def stage_table(report: Report) -> Table | None:

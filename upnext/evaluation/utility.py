@@ -22,7 +22,7 @@ from upnext.metrics.classification import pair_accuracy
 from upnext.metrics.intervals import Interval, bootstrap_over_users, bootstrap_ratio
 from upnext.metrics.ranking import group_ndcg
 
-__all__ = ["UTILITY", "compared", "evaluate_utility", "orders", "pair_validation", "utility_figures"]
+__all__ = ["UTILITY", "compared", "evaluate_utility", "orders", "pair_validation", "rightly", "utility_figures"]
 
 UTILITY = "utility"
 """What stands for a feedback's name in the rows of these figures."""
@@ -77,7 +77,7 @@ def evaluate_utility(
         for subject, scores in orders(name, one, weights).items():
             figures = utility_figures(scores[place], shown, pairs, users, num_samples)
             found += [{"model": subject} | row for row in figures]
-            wrongly[subject] = 1.0 - _rightly(scores[place], pairs)
+            wrongly[subject] = 1.0 - rightly(scores[place], pairs)
             lost[subject] = 1.0 - _ndcg(scores[place], shown)
     owner = users[np.unique(shown.group, return_index=True)[1]]
     found += gaps(wrongly, pairs.weight, users[pairs.better], UTILITY, num_samples)
@@ -95,12 +95,12 @@ def utility_figures(
 
     Args:     scores, users: (I,) of the impressions.
     """
-    rightly, owner = _rightly(scores, pairs), users[pairs.better]
+    is_right, owner = rightly(scores, pairs), users[pairs.better]
     found, place = np.unique(owner, return_inverse=True)
-    per_user = np.bincount(place, pairs.weight * rightly) / np.bincount(place, pairs.weight)
+    per_user = np.bincount(place, pairs.weight * is_right) / np.bincount(place, pairs.weight)
     first = np.unique(shown.group, return_index=True)[1]
     intervals: dict[str, Interval] = {
-        "pair_accuracy": bootstrap_ratio(rightly, pairs.weight, owner, num_samples=num_samples),
+        "pair_accuracy": bootstrap_ratio(is_right, pairs.weight, owner, num_samples=num_samples),
         "user_pair_accuracy": bootstrap_over_users(per_user, found, num_samples=num_samples),
         "utility_ndcg": bootstrap_over_users(_ndcg(scores, shown), users[first], num_samples=num_samples),
     }
@@ -110,7 +110,7 @@ def utility_figures(
     ]
 
 
-def _rightly(scores: NDArray[np.float64], pairs: Pairs) -> NDArray[np.float64]:
+def rightly(scores: NDArray[np.float64], pairs: Pairs) -> NDArray[np.float64]:
     """(P,): 1 for a pair whose better one is scored higher, a half for a tie."""
     better, worse = scores[pairs.better], scores[pairs.worse]
     return np.asarray((better > worse) + 0.5 * (better == worse), np.float64)

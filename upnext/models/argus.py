@@ -198,6 +198,23 @@ class ARGUS(nn.Module):
         keys, values = self.target_attention.memory(parts[1], states, parts[2])
         return {"hidden": states[torch.arange(len(x)), histories.lengths], "keys": keys, "values": values}
 
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether one pass over a history gives the states after every event of it, as `encode_prefixes` does."""
+        recent = self.config.recent
+        return self.config.form == "simplified" and not self.config.target_attention and recent is None
+
+    @torch.no_grad()
+    def encode_prefixes(self, histories: SequenceBatch, row: Int[Tensor, " n"], count: Int[Tensor, " n"]) -> State:
+        """What `encode` makes of the first `count` events of some rows, from one pass over all.
+
+        Args:     histories: at most `max_length` events each, of the model's view.
+        """
+        last = (count - 1).clamp(min=0)
+        last_ms = histories.time_ms[row, last] if histories.item.shape[1] else torch.zeros_like(count)
+        known = {"length": count, "last_ms": last_ms.where(count > 0, 0)}
+        return State(known | {"hidden": self.states(histories)[row, count]})
+
     def query_vectors(self, state: State, request: Request) -> Float[Tensor, "B D"]:
         """The next-item query under the request's context."""
         context = self._request_context(state, request)

@@ -117,6 +117,15 @@ class TwoTowers(nn.Module):
         rows = torch.arange(len(histories), device=histories.lengths.device)
         return State({"vector": self.user_vectors(histories)[rows, histories.lengths]})
 
+    @property
+    def shares_prefixes(self) -> bool:
+        """One pass over a history gives the vectors after every event of it."""
+        return True
+
+    def encode_prefixes(self, histories: SequenceBatch, row: Int[Tensor, " n"], count: Int[Tensor, " n"]) -> State:
+        """What `encode` makes of the first `count` events of some rows, from one pass over all."""
+        return State({"vector": self.user_vectors(histories)[row, count]})
+
     def query_vectors(self, state: State, request: Request) -> Float[Tensor, "B E"]:
         """The user vector, whatever the request."""
         return state.tensors["vector"]

@@ -3,14 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
-from upnext.base.configuration import Config, Duration, Weight
 from upnext.base.errors import BadConfig
 from upnext.base.protocols import Retriever
 from upnext.base.views import ALL
@@ -29,59 +27,12 @@ from upnext.events.split import TEST, TRAIN
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
 from upnext.models.build import RANKERS, load_any
-from upnext.pipeline.pairs import StagesConfig, Together
+from upnext.pipeline.evaluate_config import EvaluateConfig
+from upnext.pipeline.pairs import Together
 from upnext.pipeline.subjects import Shown, model_scores, names_of, oracle_scores
 from upnext.pipeline.told import Scorers, scorers_of
 
 __all__ = ["EvaluateConfig", "check", "run"]
-
-
-class EvaluateConfig(Config):
-    """The protocol: what counts as a target, what a model may look at, and which figures are computed."""
-
-    view: str | None = None
-    """The events to predict. Unset: the view that the models read."""
-    k: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [10, 50]
-    """The lengths of list at which metrics are computed; the first is the one that is shown."""
-    history: Literal["rolling", "frozen"] = "rolling"
-    """Rolling: everything before the request. Frozen: everything before the test part begins."""
-    events: Literal["all", "first"] = "all"
-    """All of a user's targets, or those of the first request of the test part."""
-    unfamiliar: bool = False
-    """Only targets that the user met in no event before, of any view; what they met is removed from the ranking."""
-    remove_history: bool | None = None
-    """Remove items of the history from the ranking. Unset: on for leave-last-out, off for a split by time."""
-    bootstrap_samples: Annotated[int, Field(ge=10)] = 1000
-    """Resamples of users behind each interval."""
-    utility: dict[str, Weight] = {}
-    """What a unit of each feedback is worth: `{ like = 1.0, dislike = -1.0 }`. Given, models are compared by how they
-    order what was shown together."""
-    pairs: Literal["request"] | Annotated[Duration, Field(gt=0)] = "request"
-    """What counts as shown together: the impressions of one request, or of one user within windows of time: `"1d"`."""
-
-    stages: list[StagesConfig] = []
-    """A retriever and a ranker that are measured together: what one finds, and what the other makes of it."""
-    stage_cases: Annotated[int, Field(ge=1)] = 2000
-    """On how many cases they are, drawn once."""
-
-    @model_validator(mode="after")
-    def _unfamiliar_removes_the_history(self) -> "EvaluateConfig":
-        if self.unfamiliar and self.remove_history is False:
-            raise ValueError(
-                "'unfamiliar' removes what the user met from the ranking; leave out remove_history = false"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _pairs_have_a_utility(self) -> "EvaluateConfig":
-        if "pairs" in self.model_fields_set and not self.utility:
-            raise ValueError("'pairs' has no effect without a utility; give weights of feedback, or remove it")
-        return self
-
-    @property
-    def window_ms(self) -> int | None:
-        """The window of time in which impressions are compared; None for one request."""
-        return None if self.pairs == "request" else self.pairs
 
 
 def run(config: EvaluateConfig, workspace: Workspace, names: Sequence[str]) -> Artifact:
@@ -141,22 +92,23 @@ def _evaluate(
     names, kinds = names_of(artifact), {name: str(_settings(model)["kind"]) for name, model in models.items()}
     evaluated = Evaluated(histories, part, cases, trained, primary, kinds, names, config.k[0], samples)
     shown = Shown(artifact, log, part, items, known, simulation, scorers)
-    feedback, calibration, compared_by = shown.figures(loaded, config.utility, config.window_ms, samples)
+    figures = shown.figures(loaded, config.utility, config.window_ms, samples, config.uplift)
     together = Together(log, items, known, cases, met, removed, config.utility, config.k[0], samples, scorers)
     decided = Protocol(view, rolls, config.events, removed, samples, split, only)
     report = Report(
         title=title,
         primary_history_removed=removed,
         rows=rows,
-        protocol=sentences(decided, log, part, cases, trained) | compared_by,
+        protocol=sentences(decided, log, part, cases, trained) | figures.compared_by,
         log={name: f"{facts[f'num_{name}']:,}" for name in ("events", "users", "items", "trained_items")},
         audit=json.loads((artifact.folder / "audit.json").read_text()),
         curves={name: curve for name, model in models.items() if (curve := _curve(model))},
         models={name: costs[name] | {"config": model.manifest["config"]} for name, model in models.items()},
         insights=find_insights(evaluated, [row for row in rows if row["history_removed"] == removed]),
         next_item=next_item.figures(histories, part, names.contexts, samples),
-        feedback=feedback,
-        calibration=calibration,
+        feedback=figures.feedback,
+        calibration=figures.calibration,
+        uplift=figures.uplift,
         stages=together.figures(loaded, config.stages, config.stage_cases),
         settings={"prepare": artifact.manifest["config"]["config"], "evaluate": config.model_dump(mode="json")},
         made_with=versions(),

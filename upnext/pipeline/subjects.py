@@ -16,6 +16,7 @@ from upnext.evaluation.cases import Cases
 from upnext.evaluation.examples import Names
 from upnext.evaluation.feedback import Foreseen, evaluate_feedback, foresee
 from upnext.evaluation.ranking import Scores, retriever_scores
+from upnext.evaluation.uplift import UpliftConfig, uplift_rows
 from upnext.evaluation.utility import compared, evaluate_utility
 from upnext.events.impressions import Impressions, window_start
 from upnext.events.log import EventLog
@@ -29,7 +30,7 @@ from upnext.models.stream import following, stream_of
 from upnext.pipeline.told import Scorers, Told
 from upnext.simulation.oracle import Oracle
 
-__all__ = ["Shown", "model_scores", "names_of", "oracle_scores"]
+__all__ = ["Figures", "Shown", "model_scores", "names_of", "oracle_scores"]
 
 
 def _as_tested(model: Retriever, log: EventLog, num_items: int) -> Retriever:
@@ -71,6 +72,17 @@ def oracle_scores(simulation: Artifact, artifact: Artifact, log: EventLog, cases
 
 
 @dataclass(frozen=True)
+class Figures:
+    """Tidy rows of how well feedback is foreseen and utility ordered, of calibration curves and of uplift; how models
+    were compared, for the protocol. What there is nothing of is empty."""
+
+    feedback: list[dict[str, Any]]
+    calibration: list[dict[str, Any]]
+    uplift: list[dict[str, Any]]
+    compared_by: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Shown:
     """What was shown in the test part, and what models are told of it besides the log."""
 
@@ -88,23 +100,24 @@ class Shown:
         weights: Mapping[str, float],
         window_ms: int | None,
         num_samples: int,
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, str]]:
+        uplift: Sequence[UpliftConfig] = (),
+    ) -> Figures:
         """How well feedback is foreseen and, by the weights of a utility, what was shown together ordered.
 
-        Returns:  tidy rows, and those of `calibration_rows`, none where no model foresees anything; how they were
-                  compared, for the protocol.
+        Args:     uplift: the pairs of models of which one extends the other.
         """
         foreseen = self._foreseen(models, bool(weights))
         found = evaluate_feedback(foreseen, self.log, self.part, num_samples)
         tested = np.flatnonzero(self.part == TEST)
         curves = calibration_rows(foreseen, self.log, tested, num_samples)
         if not weights:
-            return found, curves, {}
+            return Figures(found, curves, [], {})
         shown = compared(self.log, tested, weights, window_ms)
         if window_ms is not None:  # what came of one may tell what came of the next: nobody knows either
             foreseen = self._foreseen(models, True, window_start(self.log, tested, window_ms))
         found += evaluate_utility(foreseen, self.log, tested, shown, weights, num_samples)
-        return found, curves, {"utility": _said(weights, window_ms, shown, len(tested))}
+        rises = uplift_rows(foreseen, uplift, self.log, tested, shown, weights, num_samples)
+        return Figures(found, curves, rises, {"utility": _said(weights, window_ms, shown, len(tested))})
 
     def _foreseen(
         self, models: Mapping[str, AnyRanker], orders: bool, known_at: NDArray[np.int64] | None = None
