@@ -45,12 +45,14 @@ class ReleaseSize:
     """The longest history."""
     collections: int = 0
     """With some, items have titles, genres and collections, and there is a row of what is popular now."""
+    seed: int = 0
+    """Releases of different seeds differ in weights and histories, and in how they number the same items."""
 
 
 def write_release(draft: Draft, size: ReleaseSize) -> None:
     """Write a release of random weights and histories: popular items are popular, lengths are geometric."""
-    generator = np.random.default_rng(0)
-    torch.manual_seed(0)
+    generator = np.random.default_rng(size.seed)
+    torch.manual_seed(size.seed)
     trained = torch.ones(size.items + FIRST, dtype=torch.bool)
     trained[:FIRST] = False
     config = SASRecConfig(width=size.width, layers=size.layers, max_length=size.max_length)
@@ -59,7 +61,8 @@ def write_release(draft: Draft, size: ReleaseSize) -> None:
     (draft.folder / "schema.json").write_text(schema.model_dump_json())
     settings = ReleaseSettings(retriever="sasrec", popular="popular-now" if size.collections else None)
     (draft.folder / "release.json").write_text(settings.model_dump_json())
-    Catalogue(Vocabulary(pa.array(np.arange(size.items))), _items(size)).save(draft.folder)
+    ids = np.roll(np.arange(size.items), 7 * size.seed)
+    Catalogue(Vocabulary(pa.array(ids)), _items(size, ids.tolist())).save(draft.folder)
     users = Vocabulary(pa.array([f"user-{n}" for n in range(size.users)]))
     People(users, pa.table({"row": np.arange(size.users)})).save(draft.folder)
     lengths = np.minimum(generator.geometric(1 / size.mean_length, size.users), size.max_stored)
@@ -78,15 +81,15 @@ def write_release(draft: Draft, size: ReleaseSize) -> None:
     draft.metrics["num_events"] = int(lengths.sum())
 
 
-def _items(size: ReleaseSize) -> pa.Table:
+def _items(size: ReleaseSize, ids: list[int]) -> pa.Table:
     if not size.collections:
         return pa.table({"row": np.arange(size.items)})
     count = len(_WORDS)
     return pa.table(
         {
-            TITLE: [f"The {_WORDS[n % count]} {_WORDS[n // count % count]} {n}" for n in range(size.items)],
-            GENRES: [[f"Genre {n % 7}", f"Genre {n % 11}"] for n in range(size.items)],
-            COLLECTION: [f"Collection {n % size.collections + 1:02}" for n in range(size.items)],
+            TITLE: [f"The {_WORDS[n % count]} {_WORDS[n // count % count]} {n}" for n in ids],
+            GENRES: [[f"Genre {n % 7}", f"Genre {n % 11}"] for n in ids],
+            COLLECTION: [f"Collection {n % size.collections + 1:02}" for n in ids],
         }
     )
 

@@ -1,12 +1,15 @@
 """The page in a real browser: rows, what a click changes, switching users, and titles that hold markup."""
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.looking import Serve, ask, cards, history_of, ids, open_history, open_page, posts_of, press
-from tests.serving.projects import LARGE, MARKUP, STRANGE_ITEMS, Published
+from tests.serving.projects import LARGE, MARKUP, STRANGE_ITEMS, Published, publish_other
+from tests.serving.server import ServerProcess
+from upnext.base.artifacts import Artifact, Workspace
 
 pytestmark = pytest.mark.browser
 
@@ -38,6 +41,24 @@ def test_rows_and_history(page: Page, serve: Serve, tiny: Published, complaints:
     expect(page.get_by_test_id("hero").get_by_role("heading")).to_have_text(best["title"])
     expect(page.get_by_test_id("alert")).to_be_hidden()
     expect(page.get_by_test_id("status")).to_contain_text(user)
+    assert complaints == []
+
+
+def test_the_page_survives_a_swap(page: Page, tiny: Published, tmp_path: Path, complaints: list[str]) -> None:
+    other = publish_other(tmp_path / "other", tiny).release
+    workspace = Workspace(tiny.lend(tmp_path / "lent"))
+    with ServerProcess(workspace.root, check_every=50) as server:
+        open_page(page, server)
+        expect(page.get_by_test_id("release")).to_have_text(tiny.release.name)
+        expect(page).to_have_title("Tiny")
+        workspace.use("release", Artifact.open(other))
+        while ask(server, "health")["release"] != other.name:
+            pass
+        first = ids(cards(page, "for-you"))[0]
+        press(cards(page, "for-you").first, "like")
+        expect(page.get_by_test_id("release")).to_have_text(other.name)
+        expect(page).to_have_title("Other")
+        expect(page.get_by_test_id("history-item").first).to_have_attribute("data-item", first)
     assert complaints == []
 
 

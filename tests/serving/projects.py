@@ -178,6 +178,18 @@ def publish_tiny(folder: Path) -> Published:
     return publish_project(folder, TINY)
 
 
+def publish_other(folder: Path, tiny: Published) -> Published:
+    """The tiny service with another retriever and another title."""
+    lent = tiny.lend(folder)
+    text = tiny.file.read_text().replace(str(tiny.workspace), str(lent)).replace('title = "Tiny"', 'title = "Other"')
+    file = lent / "project.toml"
+    file.write_text(text.replace('retriever = "sasrec"', 'retriever = "popular-now"'))
+    project = load_project(file)
+    assert project.publish is not None
+    publish.run(project.publish, project.opened())
+    return Published(file, lent)
+
+
 def publish_strange(folder: Path, items: Sequence[str] = STRANGE_ITEMS, settings: str = STRANGE) -> Published:
     """String ids that paths and markup trip over; the item number n has n events and more, so that counts differ."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,12 +16,10 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.serving.asking import ids, post, rows
-from tests.serving.projects import STRANGE, STRANGE_ITEMS, Published, publish_strange
+from tests.serving.projects import STRANGE, STRANGE_ITEMS, Published, publish_other, publish_strange
 from upnext.base.artifacts import Artifact, Workspace
 from upnext.base.errors import BadArtifact
 from upnext.base.files import file_hash
-from upnext.commands.project import load_project
-from upnext.pipeline import publish
 from upnext.serving.app import create_app
 from upnext.serving.changes import Change
 from upnext.serving.following import Follower, OwnReleases
@@ -36,14 +34,7 @@ NOW = 1_800_000_000_000
 @pytest.fixture(scope="module")
 def other(tiny: Published, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The tiny service with another retriever, under other settings."""
-    lent = tiny.lend(tmp_path_factory.mktemp("other") / "workspace")
-    text = tiny.file.read_text().replace(str(tiny.workspace), str(lent)).replace('title = "Tiny"', 'title = "Other"')
-    file = lent / "project.toml"
-    file.write_text(text.replace('retriever = "sasrec"', 'retriever = "popular-now"'))
-    project = load_project(file)
-    assert project.publish is not None
-    publish.run(project.publish, project.opened())
-    return Published(file, lent)
+    return publish_other(tmp_path_factory.mktemp("other") / "workspace", tiny)
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,8 @@ from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 from litestar.response import Stream
 
-from upnext.base.artifacts import Artifact, Workspace
-from upnext.base.errors import BadArtifact, BadRequest, Forbidden, NotFound, Unauthorized, UserError
+from upnext.base.artifacts import Workspace
+from upnext.base.errors import BadRequest, Forbidden, NotFound, Unauthorized, UserError
 from upnext.base.files import replace_file
 from upnext.base.manifests import MANIFEST
 from upnext.base.origins import PUSHED, Origin, write_origin
@@ -64,20 +64,19 @@ class Repository:
         if not hmac.compare_digest(sent.encode("utf-8", "replace"), f"Bearer {self._token}".encode()):
             raise Unauthorized("a push needs the header `Authorization: Bearer TOKEN`; this token is another one")
 
-    def release(self, name: str) -> Artifact:
-        """A release by its name."""
-        try:
-            check_name(name)
-            return self.workspace.named(name, verify=False)
-        except BadArtifact:
-            raise NotFound(f"there is no release {name[:100]!r}; GET /v1/releases lists them") from None
+    def folder(self, name: str) -> Path:
+        """The folder of a release; whether it is whole, and of a version that they read, is for others to see."""
+        found = next((folder for folder in self.workspace.folders("release") if folder.name == name), None)
+        if found is None or not (found / MANIFEST).is_file():
+            raise NotFound(f"there is no release {name[:100]!r}; GET /v1/releases lists them")
+        return found
 
     def file(self, name: str, path: str) -> Path:
         """A file of a release that its manifest lists, and no other."""
-        artifact = self.release(name)
-        found = artifact.folder / path
-        is_listed = path in Listed.parse(name, (artifact.folder / MANIFEST).read_bytes()).files
-        if not is_listed or not found.is_file() or not found.resolve().is_relative_to(artifact.folder.resolve()):
+        folder = self.folder(name)
+        found = folder / path
+        is_listed = path in Listed.parse(name, (folder / MANIFEST).read_bytes()).files
+        if not is_listed or not found.is_file() or not found.resolve().is_relative_to(folder.resolve()):
             raise NotFound(f"{name} has no file {path[:100]!r}; its manifest lists them")
         return found
 
@@ -119,7 +118,7 @@ async def current(request: AnyRequest) -> dict[str, Any]:
 @get("/v1/releases/{name:str}/manifest")
 async def manifest(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
     """A release's manifest, byte for byte."""
-    raw = (_of(request).release(name).folder / MANIFEST).read_bytes()
+    raw = (_of(request).folder(name) / MANIFEST).read_bytes()
     return Response(raw, media_type="application/json")
 
 
