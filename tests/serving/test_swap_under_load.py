@@ -48,10 +48,11 @@ def two(strange: Published, tmp_path_factory: pytest.TempPathFactory) -> list[Pa
 
 def offer(workspace: Workspace, release: Path, how: str = "") -> tuple[Artifact, str]:
     """Put a release among those of a workspace, damaged if asked, and point to it; also what is then said of it."""
-    folder = workspace.root / "artifacts" / release.name
-    if not folder.exists():
-        shutil.copytree(release, folder)
-    why = damage(folder, how) if how else ""
+    beside, folder = workspace.root / "beside", workspace.root / "artifacts" / release.name
+    shutil.copytree(release, beside)
+    why = damage(beside, how) if how else ""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside.rename(folder)  # a server may look at any moment
     artifact = Artifact(folder, {})
     workspace.use("release", artifact)
     return artifact, why
