@@ -17,14 +17,18 @@ from litestar.testing import TestClient
 
 from tests.serving.asking import ids, post, rows
 from tests.serving.projects import STRANGE, STRANGE_ITEMS, Published, publish_other, publish_strange
+from tests.serving.test_posted_flow_back import make_all, own_workspace
 from upnext.base.artifacts import Artifact, Workspace
 from upnext.base.errors import BadArtifact
 from upnext.base.files import file_hash
+from upnext.events.log import EventLog
+from upnext.features.catalogue import Catalogue
 from upnext.serving.app import create_app
 from upnext.serving.changes import Change
 from upnext.serving.following import Follower, OwnReleases
 from upnext.serving.histories import Histories, LiveEvent
 from upnext.serving.recommend import Page, Query
+from upnext.serving.release import Release
 from upnext.serving.running import Running
 from upnext.serving.service import Service
 
@@ -131,6 +135,35 @@ def test_what_is_posted_before_while_and_after_counts_once(
     assert (len(past), int(is_live.sum()), number) == (expected, expected, 8)
     assert counted(start(other).running) == after  # as after a restart
     assert sum(after) == after[service.histories.assortment.dense(item)] == expected
+
+
+def test_events_that_the_next_log_holds_count_once(
+    tiny: Published, tmp_path: Path, start: Callable[[Published], Service]
+) -> None:
+    last_ms = int(EventLog.open(Workspace(tiny.workspace).current("log", "log").folder / "log").rows.time_ms.max())
+    work = own_workspace(tiny, tmp_path)  # its live store is the one that services start on
+    item, user = Catalogue.load(tiny.release).vocabulary.ids[3], Release.load(tiny.release).users.ids[0]
+    posted = [
+        LiveEvent(user, item, last_ms + 60_000 * number, f"event {number}", feedback={"played": 1.0})
+        for number in range(5)
+    ]
+    service = start(tiny)
+    service.intake._write([posted[:3]])
+    ((before, _),) = service.histories.read([user])
+    service.close()
+    second = Published(tiny.file, work)
+    assert make_all(tiny, work).folder == second.release
+    service = start(tiny)
+    service.intake._write([posted[2:4]])  # one of them again
+    service.swap(second.release)
+    service.intake._write([posted[4:]])
+    service.running.recommend([Query(user, last_ms + 600_000)])
+    swapped = counted(service.running)
+    ((past, is_live),) = service.histories.read([user])
+    assert (len(past), int(is_live.sum())) == (len(before) + 2, 2)
+    restarted = start(second)
+    assert counted(restarted.running) == swapped
+    assert len(restarted.histories.read([user])[0][0]) == len(past)
 
 
 def test_an_item_that_comes_while_a_release_is_loaded_is_there_after(

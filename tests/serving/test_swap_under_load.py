@@ -116,8 +116,7 @@ def test_a_server_goes_on_whatever_its_provider_does(two: list[Path], tmp_path: 
         assert ask(server) == before
         two_, _ = offer(there, two[1])
         with ProviderProcess(there.root, port=port):
-            health = wait_for(server, lambda health: health["release"] == two_.name)
-            assert health["refused"] is None
+            wait_for(server, lambda health: (health["release"], health["refused"]) == (two_.name, None))
             after = ask(server)
             assert after["rows"] != before["rows"]
             history = httpx.get(f"{server.address}v1/users/q/history", trust_env=False).json()["events"]

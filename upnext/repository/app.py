@@ -177,12 +177,15 @@ async def take(request: AnyRequest, name: FromPath[str]) -> dict[str, Any]:
 
 
 @post("/v1/releases/{name:str}/finish", status_code=200)
-async def finish(request: AnyRequest, name: FromPath[str], data: dict[str, bool]) -> dict[str, Any]:
+async def finish(request: AnyRequest, name: FromPath[str]) -> dict[str, Any]:
     """Compare every file with its hash, put the release in its place, and last of all point to it."""
     repository = _of(request)
     repository.check_token(request)
+    said = await request.json()
+    if not isinstance(said, dict) or not isinstance(make_current := said.get("current", True), bool):
+        raise BadRequest('the body says whether to point to it: {"current": true}')
     async with repository.changing:
-        return {"name": await asyncio.to_thread(_finish, repository, name, data.get("current", True))}
+        return {"name": await asyncio.to_thread(_finish, repository, name, make_current)}
 
 
 def _finish(repository: Repository, name: str, make_current: bool) -> str:
