@@ -5,7 +5,7 @@ schema.json                     what events may hold
 items.arrow, users.arrow        the catalogue and what is known of users, with *_features.safetensors for models
 *.vocabulary.arrow              the numbering of users, items and contexts
 models/<name>/                  weights and configuration of each model
-scorers.json                    the models that the ranker asks, in order, and what it asks of each
+scorers.json                    the models that the ranker asks, in order, and what it asks of each, if any
 histories/                      each user's events, and their states for a retriever with a lag: a read-only store
 aggregates/                     the log sorted for the ranker's aggregates, those by user aside: see `Run`
 posted.npy                      the keys of the posted events among them, if there are any
@@ -170,16 +170,19 @@ class Release:
             raise BadArtifact(f"{folder} is a {artifact.kind}, not a release; give the folder that publish made")
         settings = parse_config(ReleaseSettings, json.loads((folder / "release.json").read_text()), "release.json")
         schema = parse_config(Schema, json.loads((folder / "schema.json").read_text()), "schema.json")
-        for name in (settings.retriever, settings.popular, settings.ranker, *schema.contexts):
+        asks = _Asked()
+        if (folder / SCORERS).is_file():
+            asks = parse_config(_Asked, json.loads((folder / SCORERS).read_text()), SCORERS)
+        models = (settings.retriever, settings.popular, settings.ranker, *(one.name for one in asks.scorers))
+        for name in (*models, *schema.contexts):
             if name is not None and {"/", "\0"} & set(name):  # it may come from elsewhere, and leads into folders
                 raise BadArtifact(f"{folder} names a model or a context {name!r}, which is no name of a file")
         catalogue = Catalogue.load(folder)
-        asks = parse_config(_Asked, json.loads((folder / SCORERS).read_text()), SCORERS).scorers
         retriever = load_model(folder / "models" / settings.retriever, catalogue.items)
         popular = load_model(folder / "models" / settings.popular, catalogue.items) if settings.popular else None
         # One that has several parts to play is loaded once: what it is told of the stream it counts once.
         loaded: dict[str, AnyRanker] = {settings.retriever: retriever}
-        for name in (settings.ranker, *(one.name for one in asks)):
+        for name in (settings.ranker, *(one.name for one in asks.scorers)):
             if name is not None and name not in loaded:
                 loaded[name] = load_any(folder / "models" / name, catalogue.items)
         return cls(
@@ -197,7 +200,7 @@ class Release:
             index=_index(retriever, catalogue) if isinstance(retriever, VectorRetriever) else None,
             popular=popular,
             ranker=None if settings.ranker is None else loaded[settings.ranker],
-            scorers=[Scorer(one, loaded[one.name], catalogue.items) for one in asks],
+            scorers=[Scorer(one, loaded[one.name], catalogue.items) for one in asks.scorers],
             aggregates=Run.load(folder / AGGREGATES) if (folder / AGGREGATES).is_dir() else None,
             temperature=artifact.manifest["metrics"].get("temperature", 1.0),
             histories=LmdbStore(folder / "histories", is_read_only=True),
