@@ -107,6 +107,12 @@ def test_from_a_csv_to_a_report(project):
     (uplift,) = json.loads((report / "uplift.json").read_text())
     assert uplift["value"] == pytest.approx(uplift["of_value"] / uplift["over_value"] - 1)
     assert "scored over trees" in (report / "report.md").read_text()
+    worth = json.loads((report / "importance.json").read_text())
+    assert {row["model"] for row in worth} == {"trees", "scored", "final", "tube"}
+    inputs_of_final = ["item", "scored.played", "argus (vectors)", "all (aggregator)", "time", "place"]
+    assert [row["input"] for row in worth if row["model"] == "final"] == inputs_of_final
+    assert {row["input"] for row in worth if row["model"] == "tube"} >= {"watched", "sasrec (vectors)"}
+    assert "## Feature importance" in (report / "report.md").read_text()
     assert 'id="uplift"' in (report / "report.html").read_text()
 
 

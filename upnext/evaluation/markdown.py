@@ -14,6 +14,7 @@ from upnext.evaluation.tables import (
     costs,
     difference_table,
     feedback_tables,
+    importance_tables,
     next_item_tables,
     popularity_table,
     segment_tables,
@@ -63,6 +64,9 @@ def _more(report: Report, figures: Figures) -> list[str]:
         blocks += ["## Feedback", *(block for table in foreseen for block in _table(table, "###"))]
     uplift = uplift_table(report)
     blocks += ["## Uplift", *_table(uplift, "###")] if uplift else []
+    worth = importance_tables(report)
+    if worth:
+        blocks += ["## Feature importance", *(block for table in worth for block in _table(table, "###"))]
     stages = stage_table(report)
     blocks += ["## Two stages", *_table(stages, "###")] if stages else []
     popularity = popularity_table(report, figures)

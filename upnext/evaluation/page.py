@@ -27,6 +27,7 @@ from upnext.evaluation.tables import (
     costs,
     difference_table,
     feedback_tables,
+    importance_tables,
     label,
     next_item_tables,
     popularity_table,
@@ -84,6 +85,7 @@ def _sections(report: Report, figures: Figures) -> Iterable[tuple[str, list[str]
     yield "Feedback", [_table(table) for table in feedback_tables(report)]
     uplift = uplift_table(report)
     yield "Uplift", [_table(uplift)] if uplift else []
+    yield "Feature importance", [_table(table) for table in importance_tables(report)]
     yield "Calibration", _calibration(report)
     stages = stage_table(report)
     yield "Two stages", [_table(stages)] if stages else []

@@ -12,7 +12,11 @@ import torch
 from upnext.base.artifacts import code_version
 from upnext.evaluation.insights import Insights
 
-__all__ = ["Report", "versions", "write_figures"]
+__all__ = ["IMPORTANCE", "Report", "versions", "write_figures"]
+
+IMPORTANCE = "importance.json"
+"""The file of a ranker, and of a report, with what each input is worth: the share of all that the splits of trees
+gained, or by how much a network's loss rises, as a share of what it is, when that input is permuted."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +26,10 @@ class Report:
     `rows` are tidy: one figure each, with the keys model, history_removed, metric, k, value, low, high, cases, users.
     `protocol` and `log` are statements in reading order; `audit` holds findings; `curves` a list of epochs per model;
     `models` the cost and configuration of each; `feedback` how well feedback was foreseen, with the keys model,
-    feedback, metric, value, low, high; `calibration` the rows of `calibration_rows`; `uplift` those of `uplift_rows`;
-    `stages` those of `pair_figures`, with the pair they are of; `next_item` those of `NextItemLosses.figures`.
-    `settings` are the resolved configurations of the other stages, `made_with` the versions.
+    feedback, metric, value, low, high; `calibration` the rows of `calibration_rows`; `importance` what inputs are
+    worth, with the keys model, output, input, value; `uplift` those of `uplift_rows`; `stages` those of
+    `pair_figures`, with the pair they are of; `next_item` those of `NextItemLosses.figures`. `settings` are the
+    resolved configurations of the other stages, `made_with` the versions.
     """
 
     title: str
@@ -38,6 +43,7 @@ class Report:
     insights: Insights = field(default_factory=Insights)
     feedback: list[dict[str, Any]] = field(default_factory=list)
     calibration: list[dict[str, Any]] = field(default_factory=list)
+    importance: list[dict[str, Any]] = field(default_factory=list)
     uplift: list[dict[str, Any]] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
     next_item: list[dict[str, Any]] = field(default_factory=list)
@@ -56,6 +62,7 @@ def write_figures(folder: Path, report: Report) -> None:
         "feedback": report.feedback,
         "calibration": report.calibration,
         "uplift": report.uplift,
+        "importance": report.importance,
         "stages": report.stages,
         "next_item": report.next_item,
     }

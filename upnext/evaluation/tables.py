@@ -22,6 +22,7 @@ __all__ = [
     "costs",
     "difference_table",
     "feedback_tables",
+    "importance_tables",
     "label",
     "next_item_tables",
     "popularity_table",
@@ -65,6 +66,7 @@ _STAGES = {
 }
 _NOTHING = "–"
 _TOO_FEW = "too few users"
+_SHOWN_INPUTS = 20
 
 
 @dataclass(frozen=True)
@@ -347,6 +349,33 @@ def uplift_table(report: Report) -> Table | None:
         lines.append((f"{row['of']} over {row['over']}", [Cell(rise, f"[{low}, {high}]"), *accuracies]))
     note = "How much the pair accuracy rises, as a share of what it was; users are resampled for both at once"
     return Table("Pair accuracy", note, "Models", ["Uplift", "Before", "After"], lines)
+
+
+def importance_tables(report: Report) -> list[Table]:
+    """What each input is worth to a ranker: a line per input, those that are worth most first."""
+    tables = []
+    for model in dict.fromkeys(row["model"] for row in report.importance):
+        of = {(row["input"], row["output"]): row["value"] for row in report.importance if row["model"] == model}
+        outputs = list(dict.fromkeys(output for _, output in of))
+        most = {name: max(of.get((name, output), 0.0) for output in outputs) for name, _ in of}
+        lines = [
+            (
+                name,
+                [
+                    Cell(f"{of[name, output]:.1%}".replace("-", "−") if (name, output) in of else _NOTHING)
+                    for output in outputs
+                ],
+            )
+            for name in sorted(most, key=lambda one: -most[one])[:_SHOWN_INPUTS]
+        ]
+        is_network = any(output.startswith(("feedback.", "pairs", "lists")) for output in outputs)
+        note = (
+            "By how much the loss of held-out candidates rises when an input is that of another candidate or request"
+            if is_network
+            else "The share of all that the splits of the trees gained"
+        )
+        tables.append(Table(model, note, "Input", outputs, lines))
+    return tables
 
 
 def stage_table(report: Report) -> Table | None:

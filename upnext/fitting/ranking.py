@@ -17,6 +17,7 @@ from upnext.events.log import EventLog
 from upnext.events.split import TRAIN, VALIDATION
 from upnext.features.catalogue import Catalogue
 from upnext.features.quantiles import quantiles_of
+from upnext.fitting.importance import permutation_importance
 from upnext.fitting.ranking_config import AnyRankConfig, MainRankConfig, YouTubeRankConfig
 from upnext.fitting.shown import Reads, ShownSets
 from upnext.models.boosted_config import UTILITY
@@ -63,6 +64,7 @@ class RankPlan:
     make: Callable[[torch.device | None], AnyObjective]
     need: Need
     validation: Callable[[AnyObjective], Callable[[], dict[str, float]]]
+    importance: Callable[[AnyObjective], dict[str, dict[str, float]]]
     counts: dict[str, int]
 
     @property
@@ -146,6 +148,7 @@ def plan(
         make,
         _need(make, train, config.training.tokens_per_batch, log),
         lambda objective: _validation(objective, held, config),
+        lambda objective: _importance(objective, held, config),
         {
             "num_sets": len(train),
             "num_candidates": len(train.rows),
@@ -305,6 +308,15 @@ def _need(
         shapes = make(None)
     most = max(tokens_per_batch, int(data.lengths.max(initial=0)))
     return need_of(shapes, shapes.num_activations(most, most), 2 * len(log))
+
+
+def _importance(objective: AnyObjective, held: ShownSets, config: AnyRankConfig) -> dict[str, dict[str, float]]:
+    """How much worse the answers get without each input, on sets of the validation part; of masks alone nothing."""
+    if isinstance(objective, MaskedTraining):
+        if objective.config.mode == "only":
+            return {}
+        objective = objective.ranking
+    return permutation_importance(objective, held, config.validation_cases, config.training.tokens_per_batch)
 
 
 def _validation(objective: AnyObjective, held: ShownSets, config: AnyRankConfig) -> Callable[[], dict[str, float]]:

@@ -67,7 +67,10 @@ class PointwiseRanking(nn.Module):
 
     def terms(self, batch: RankingBatch, state: State) -> dict[str, tuple[Tensor, Tensor]]:
         """The same from states (S) of the sets' pasts."""
-        outputs = self.model.predict(state.take(batch.set), batch.request, batch.candidates)
+        return self.losses_of(batch, self.model.predict(state.take(batch.set), batch.request, batch.candidates))
+
+    def losses_of(self, batch: RankingBatch, outputs: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """The same from what the model put out."""
         found = {}
         for name in self.model.components:
             if name in self.losses:
@@ -103,7 +106,11 @@ class OrderRanking(nn.Module):
 
     def terms(self, batch: RankingBatch, state: State) -> dict[str, tuple[Tensor, Tensor]]:
         """The same from states (S) of the sets' pasts."""
-        (scores,) = self.model.predict(state.take(batch.set), batch.request, batch.candidates).values()
+        return self.losses_of(batch, self.model.predict(state.take(batch.set), batch.request, batch.candidates))
+
+    def losses_of(self, batch: RankingBatch, outputs: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """The same from what the model put out."""
+        (scores,) = outputs.values()
         utility = torch.zeros_like(scores)
         for name, weight in self.weights.items():
             column = batch.feedback[name]

@@ -19,7 +19,7 @@ from upnext.evaluation.protocol import Protocol, sentences
 from upnext.evaluation.quality import Trial
 from upnext.evaluation.ranking import Histories
 from upnext.evaluation.render import write_report
-from upnext.evaluation.report import Report, versions, write_figures
+from upnext.evaluation.report import IMPORTANCE, Report, versions, write_figures
 from upnext.evaluation.utility import UTILITY
 from upnext.events.impressions import Impressions
 from upnext.events.log import EventLog
@@ -108,6 +108,7 @@ def _evaluate(
         next_item=next_item.figures(histories, part, names.contexts, samples),
         feedback=figures.feedback,
         calibration=figures.calibration,
+        importance=[row for name, model in models.items() for row in _importance(name, model)],
         uplift=figures.uplift,
         stages=together.figures(loaded, config.stages, config.stage_cases),
         settings={"prepare": artifact.manifest["config"]["config"], "evaluate": config.model_dump(mode="json")},
@@ -147,3 +148,14 @@ def _curve(model: Artifact) -> list[dict[str, Any]]:
     """The learning curve: a dictionary per epoch; empty for models that are counted."""
     file = model.folder / "history.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+
+
+def _importance(name: str, model: Artifact) -> list[dict[str, Any]]:
+    """What each input of a ranker is worth, a row each; nothing of a model that has said nothing of it."""
+    file = model.folder / IMPORTANCE
+    found: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.is_file() else {}
+    return [
+        {"model": name, "output": output, "input": read, "value": value}
+        for output, of in found.items()
+        for read, value in of.items()
+    ]

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.errors import BadConfig
+from upnext.evaluation.report import IMPORTANCE
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN, VALIDATION
 from upnext.fitting import ranking
@@ -105,6 +106,8 @@ def _fit(config: AnyRankConfig, given: Given, draft: Draft, begun: Artifact | No
         begin_with_weights(objective.model, begun.folder, config.start)
     # 3. training; the loss of the validation part says when to stop
     train_into(draft, objective, planned.data, planned.validation(objective), config.training, start)
+    # 4. what each input is worth to it, on the same sets
+    (draft.folder / IMPORTANCE).write_text(json.dumps(planned.importance(objective), indent=1))
     return objective.model
 
 
@@ -113,5 +116,5 @@ def _grow(config: BoostedConfig, given: Given, draft: Draft, tell: Callable[[str
     train, validation = (examples(config, given, which) for which in (TRAIN, VALIDATION))
     model = Boosted.fit(config, given.log.schema.feedback, train, validation, tell)
     model.save(draft.folder)
-    (draft.folder / "importance.json").write_text(json.dumps(model.importance(), indent=1))
+    (draft.folder / IMPORTANCE).write_text(json.dumps(model.importance(), indent=1))
     draft.metrics["seconds"] = time.perf_counter() - start
