@@ -27,15 +27,14 @@ from upnext.evaluation.tables import (
     costs,
     difference_table,
     feedback_tables,
-    importance_tables,
     label,
     next_item_tables,
     popularity_table,
     segment_tables,
     stage_table,
-    uplift_table,
 )
 from upnext.evaluation.words import popularity_of, summary, verdicts
+from upnext.evaluation.worth import importance_tables, uplift_table
 
 __all__ = ["to_html"]
 

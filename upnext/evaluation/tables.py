@@ -22,7 +22,6 @@ __all__ = [
     "costs",
     "difference_table",
     "feedback_tables",
-    "importance_tables",
     "label",
     "next_item_tables",
     "popularity_table",
@@ -30,7 +29,6 @@ __all__ = [
     "short",
     "signed",
     "stage_table",
-    "uplift_table",
 ]
 
 TREATMENTS = {True: "History removed from the ranking", False: "History kept in the ranking"}
@@ -66,7 +64,6 @@ _STAGES = {
 }
 _NOTHING = "–"
 _TOO_FEW = "too few users"
-_SHOWN_INPUTS = 20
 
 
 @dataclass(frozen=True)
@@ -336,46 +333,6 @@ def _feedback_cell(row: dict[str, Any] | None) -> Cell:
         return Cell(_NOTHING)
     interval = "" if row["low"] == row["high"] else f"[{row['low']:.4f}, {row['high']:.4f}]"
     return Cell(f"{row['value']:.4f}", interval)
-
-
-def uplift_table(report: Report) -> Table | None:
-    """What models gain over those that they extend: a line per pair."""
-    if not report.uplift:
-        return None
-    lines = []
-    for row in report.uplift:
-        rise, low, high = (f"{row[key]:+.2%}".replace("-", "−") for key in ("value", "low", "high"))
-        accuracies = [Cell(f"{row[key]:.4f}") for key in ("over_value", "of_value")]
-        lines.append((f"{row['of']} over {row['over']}", [Cell(rise, f"[{low}, {high}]"), *accuracies]))
-    note = "How much the pair accuracy rises, as a share of what it was; users are resampled for both at once"
-    return Table("Pair accuracy", note, "Models", ["Uplift", "Before", "After"], lines)
-
-
-def importance_tables(report: Report) -> list[Table]:
-    """What each input is worth to a ranker: a line per input, those that are worth most first."""
-    tables = []
-    for model in dict.fromkeys(row["model"] for row in report.importance):
-        of = {(row["input"], row["output"]): row["value"] for row in report.importance if row["model"] == model}
-        outputs = list(dict.fromkeys(output for _, output in of))
-        most = {name: max(of.get((name, output), 0.0) for output in outputs) for name, _ in of}
-        lines = [
-            (
-                name,
-                [
-                    Cell(f"{of[name, output]:.1%}".replace("-", "−") if (name, output) in of else _NOTHING)
-                    for output in outputs
-                ],
-            )
-            for name in sorted(most, key=lambda one: -most[one])[:_SHOWN_INPUTS]
-        ]
-        is_network = any(output.startswith(("feedback.", "pairs", "lists")) for output in outputs)
-        note = (
-            "By how much the loss of held-out candidates rises when an input is that of another candidate or request"
-            if is_network
-            else "The share of all that the splits of the trees gained"
-        )
-        tables.append(Table(model, note, "Input", outputs, lines))
-    return tables
 
 
 def stage_table(report: Report) -> Table | None:
