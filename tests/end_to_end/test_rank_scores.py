@@ -176,3 +176,18 @@ def test_towers_hold_back_no_more_than_what_they_began_with(project):
     done = upnext("run", project, "--until", "rank", "--set", 'rank.scored.scores=["towers"]')
     assert done.returncode == 2
     assert "names 'towers', and pretrain.argus is trained on all" in " ".join(done.stderr.split())
+
+
+def test_the_example_runs_from_simulation_to_a_page(tmp_path):
+    small = ["simulate.num_events=3000", "simulate.num_users=60", "simulate.num_items=60", "simulate.days=8"]
+    small += [f"workspace={tmp_path / 'work'}", "pretrain.argus.training.epochs=1", "rank.final.training.epochs=1"]
+    small += ["evaluate.bootstrap_samples=20", "rank.trees.training.trees=20", "rank.trees-argus.training.trees=20"]
+    example = Path(__file__).parents[2] / "examples" / "simulated-scores.toml"
+    succeed("run", example, "--until", "publish", *(part for one in small for part in ("--set", one)))
+    workspace = Workspace(tmp_path / "work")
+    (uplift,) = json.loads((workspace.current("report", "report").folder / "uplift.json").read_text())
+    assert (uplift["of"], uplift["over"]) == ("trees-argus", "trees")
+    release = workspace.current("release", "release").folder
+    assert [one["name"] for one in json.loads((release / "scorers.json").read_text())["scorers"]] == ["argus"]
+    said = json.loads(succeed("recommend", tmp_path / "work", "--user", "u1", "--json"))
+    assert "in the order of the utility that trees-argus expects" in said["rows"][0]["reason"]
