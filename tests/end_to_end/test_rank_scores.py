@@ -171,6 +171,16 @@ def test_bad_settings_are_explained(project, setting, words):
     assert words in " ".join(done.stderr.split())
 
 
+def test_a_ranker_holds_back_no_more_than_what_it_began_with(project):
+    more = project.read_text()
+    begun = more[more.index("[rank.tube]") :].replace("[rank.tube]", '[rank.begun]\nfrom = "tube"\nhold_back = "1d"')
+    last = '[rank.really]\nkind = "boosted"\nscores = ["begun"]\n'
+    project.write_text(more + begun + last)
+    done = upnext("run", project, "--until", "rank")
+    assert done.returncode == 2
+    assert "rank.really.scores names 'begun', and rank.tube is trained on all" in " ".join(done.stderr.split())
+
+
 def test_towers_hold_back_no_more_than_what_they_began_with(project):
     project.write_text(project.read_text().replace('[pretrain.argus]\nhold_back = "3d"', "[pretrain.argus]"))
     done = upnext("run", project, "--until", "rank", "--set", 'rank.scored.scores=["towers"]')

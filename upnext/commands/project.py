@@ -129,7 +129,11 @@ class Project(Config):
     def _holds_nothing_back(self, name: str) -> str | None:
         """The table that lacks a `hold_back`, if the model of a name knows answers of all of the training part."""
         if name in self.rank:
-            return None if self.rank[name].hold_back is not None else f"rank.{name}"
+            ranker = self.rank[name]
+            if ranker.hold_back is None:
+                return f"rank.{name}"
+            start = ranker.start if isinstance(ranker, NeuralRankConfig) else None
+            return None if start is None else self._holds_nothing_back(start)
         if name in self.finetune:
             towers = self.finetune[name]
             if towers.hold_back is None:

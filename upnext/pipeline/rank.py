@@ -15,7 +15,7 @@ from upnext.evaluation.report import IMPORTANCE
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN, VALIDATION
 from upnext.fitting import ranking
-from upnext.fitting.held_back import TRAINED_UNTIL
+from upnext.fitting.held_back import TRAINED_UNTIL, latest
 from upnext.fitting.ranking import begin_with_weights
 from upnext.fitting.ranking_config import AnyRankConfig, MainRankConfig, YouTubeRankConfig
 from upnext.fitting.trained import train_into
@@ -60,7 +60,9 @@ def run(
         draft.schema = log.schema.digest()
         try:
             given = Given.of(config, name, workspace, log_artifact, asked)
-            draft.metrics[TRAINED_UNTIL] = given.until_ms
+            # What it begins with may have been trained on more.
+            known = [given.until_ms, None if begun is None else latest([begun])]
+            draft.metrics[TRAINED_UNTIL] = max((one for one in known if one is not None), default=None)
             if isinstance(config, BoostedConfig):
                 _grow(config, given, draft, tell)
             else:
