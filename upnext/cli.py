@@ -37,10 +37,10 @@ def _stages(
 ) -> None:
     from rich.console import Console
 
-    from upnext.commands.project import load_project
+    from upnext.commands.project import load_any_project
     from upnext.commands.run import run_stages
 
-    run_stages(load_project(file, overrides or []), Console(), only=only, until=until, resume=resume)
+    run_stages(load_any_project(file, overrides or []), Console(), only=only, until=until, resume=resume)
 
 
 @app.command()
@@ -119,6 +119,12 @@ def finetune(file: File, overrides: Set = None, resume: Resume = False) -> None:
 def rank(file: File, overrides: Set = None, resume: Resume = False) -> None:
     """Event log -> rankers."""
     _stages(file, overrides, only="rank", resume=resume)
+
+
+@app.command()
+def distill(file: File, overrides: Set = None, resume: Resume = False) -> None:
+    """Rankers -> small students, taught what their teachers say of candidates that these never saw."""
+    _stages(file, overrides, only="distill", resume=resume)
 
 
 @app.command()

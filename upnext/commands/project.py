@@ -9,13 +9,17 @@ from typing import Annotated, Self, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from upnext.base.artifacts import Workspace
-from upnext.base.configuration import Config, parse_config, read_toml
+from upnext.base.configuration import parse_config, read_toml
+from upnext.base.errors import BadConfig
+from upnext.commands.distilling import DistillProject
+from upnext.events.sources.letor import LetorSource
 from upnext.events.split import LeaveLastOut
 from upnext.fitting.finetuning import PairwiseConfig
 from upnext.fitting.ranking_config import NeuralRankConfig
 from upnext.models.argus import ARGUSConfig
 from upnext.models.popularity import RecentlyPopularConfig
 from upnext.models.scorers import ReadsScores
+from upnext.pipeline.distill import DistillConfig
 from upnext.pipeline.evaluate import EvaluateConfig
 from upnext.pipeline.finetune import FinetuneConfig
 from upnext.pipeline.prepare import PrepareConfig, SimulatedSource
@@ -25,19 +29,17 @@ from upnext.pipeline.rank import RankConfig
 from upnext.pipeline.serve import ServeConfig
 from upnext.simulation.settings import SimulationConfig
 
-__all__ = ["Project", "load_project", "workspace_of"]
+__all__ = ["Project", "load_any_project", "load_project", "workspace_of"]
 
 _TAKEN = ("frequency", "mean", "oracle")
 """What reports call their baselines and the simulation's truth."""
 
-Named = TypeVar("Named", PretrainConfig, FinetuneConfig, RankConfig)
+Named = TypeVar("Named", PretrainConfig, FinetuneConfig, RankConfig, DistillConfig)
 
 
-class Project(Config):
+class Project(DistillProject):
     """The whole configuration; each table belongs to the stage of its name."""
 
-    workspace: Path
-    """The folder for everything that is made; relative to the current directory."""
     simulate: SimulationConfig | None = None
     """The synthetic service, if the project has one."""
     prepare: PrepareConfig
@@ -55,7 +57,7 @@ class Project(Config):
     serve: ServeConfig = ServeConfig()
     """The address."""
 
-    @field_validator("pretrain", "finetune", "rank")
+    @field_validator("pretrain", "finetune", "rank", "distill")
     @classmethod
     def _names_are_file_names(cls, models: dict[str, Named]) -> dict[str, Named]:
         for name in models:
@@ -70,7 +72,9 @@ class Project(Config):
     def _parts_fit(self) -> Self:
         if isinstance(self.prepare.source, SimulatedSource) != (self.simulate is not None):
             raise ValueError('a table [simulate] and prepare.source.kind = "simulated" go together: add or remove one')
-        tables: dict[str, Iterable[str]] = {"pretrain": self.pretrain, "finetune": self.finetune, "rank": self.rank}
+        tables: dict[str, Iterable[str]] = {
+            name: getattr(self, name) for name in ("pretrain", "finetune", "rank", "distill")
+        }
         for one, other in combinations(tables, 2):
             for twice in sorted(set(tables[one]) & set(tables[other])):
                 raise ValueError(f"[{one}] and [{other}] both have a model {twice!r}; rename one")
@@ -93,9 +97,10 @@ class Project(Config):
             retrievers = sorted([*self.pretrain, *self.finetune])
             for key in ("retriever", "ranker", "popular"):
                 model = getattr(self.publish, key)
-                if key != "ranker" and model in self.rank:
+                if key != "ranker" and (model in self.rank or model in self.distill):
+                    table = "rank" if model in self.rank else "distill"
                     raise ValueError(
-                        f"publish.{key} is {model!r}, a model of [rank]: it retrieves nothing; choose one of"
+                        f"publish.{key} is {model!r}, a model of [{table}]: it retrieves nothing; choose one of"
                         f" {retrievers}"
                     )
                 usable = retrievers if key != "ranker" else sorted(self.models)
@@ -168,18 +173,21 @@ class Project(Config):
 
     @property
     def models(self) -> list[str]:
-        """The names of all models."""
-        return [*self.pretrain, *self.finetune, *self.rank]
+        """The names of all models of the log."""
+        of_files = {name for name, one in self.examples.items() if isinstance(one, LetorSource)}
+        students = [name for name, one in self.distill.items() if one.examples not in of_files]
+        return [*self.pretrain, *self.finetune, *self.rank, *students]
+
+    @property
+    def rankers(self) -> list[str]:
+        """The names of models that can teach: rankers, and what foresees feedback besides."""
+        return [*self.rank, *(name for name, one in self.pretrain.items() if isinstance(one.model, ARGUSConfig))]
 
     def encoder_of(self, towers: FinetuneConfig) -> ARGUSConfig:
         """The shape of the model that two towers begin with."""
         encoder = self.pretrain[towers.start].model
         assert isinstance(encoder, ARGUSConfig)  # a project without is refused
         return encoder
-
-    def opened(self) -> Workspace:
-        """The workspace on disk."""
-        return Workspace(self.workspace)
 
 
 def load_project(file: Path, overrides: Sequence[str] = ()) -> Project:
@@ -190,9 +198,24 @@ def load_project(file: Path, overrides: Sequence[str] = ()) -> Project:
     return parse_config(Project, read_toml(file, overrides), str(file))
 
 
+def load_any_project(file: Path, overrides: Sequence[str] = ()) -> DistillProject:
+    """The same, or a file with examples and students alone: it has no table [prepare].
+
+    Raises:   BadConfig: what is wrong, where, and what is allowed.
+    """
+    data = read_toml(file, overrides)
+    is_whole = "prepare" in data or "examples" not in data
+    project = parse_config(Project if is_whole else DistillProject, data, str(file))
+    if not is_whole:
+        of_log = [name for name, one in project.examples.items() if not isinstance(one, LetorSource)]
+        if of_log:
+            raise BadConfig(f"{file}: examples.{of_log[0]} are of the log, and there is no table [prepare]; add one")
+    return project
+
+
 def workspace_of(target: Path, overrides: Sequence[str] = ()) -> Workspace:
     """The workspace of a project's file, or the one in a folder.
 
     Raises:   BadConfig: the file is wrong. BadArtifact: there is no such folder.
     """
-    return Workspace.existing(load_project(target, overrides).workspace if target.suffix == ".toml" else target)
+    return Workspace.existing(load_any_project(target, overrides).workspace if target.suffix == ".toml" else target)

@@ -17,21 +17,28 @@ from upnext.base.artifacts import Artifact
 from upnext.base.errors import BadConfig
 from upnext.base.views import ALL
 from upnext.commands import simulate
+from upnext.commands.distilling import DistillProject, no_other, student_steps
 from upnext.commands.project import Project
+from upnext.commands.teachers import said_by_ranker
 from upnext.events.log import EventLog
 from upnext.fitting.finetuning import check_lag
 from upnext.fitting.held_back import hold_back
 from upnext.models.scorers import chain_of
 from upnext.models.two_towers import TwoTowersConfig
-from upnext.pipeline import evaluate, finetune, prepare, pretrain, publish, rank, serve
+from upnext.pipeline import distill, evaluate, finetune, prepare, pretrain, publish, rank, serve
 
 __all__ = ["STAGES", "run_stages"]
 
-STAGES = ("simulate", "prepare", "pretrain", "finetune", "rank", "evaluate", "publish", "serve")
+STAGES = ("simulate", "prepare", "pretrain", "finetune", "rank", "distill", "evaluate", "publish", "serve")
 
 
 def run_stages(
-    project: Project, console: Console, *, only: str | None = None, until: str | None = None, resume: bool = False
+    project: DistillProject,
+    console: Console,
+    *,
+    only: str | None = None,
+    until: str | None = None,
+    resume: bool = False,
 ) -> None:
     """Run the stages, all of them or up to `until`, or only one, saying what each made.
 
@@ -42,7 +49,8 @@ def run_stages(
     steps = list(_steps(project, console, resume))
     wanted = only or until or steps[-1].stage
     if wanted not in {step.stage for step in steps}:
-        table = {"simulate": "simulate", "finetune": "finetune.NAME", "rank": "rank.NAME"}.get(wanted, "publish")
+        tables = {"simulate": "simulate", "publish": "publish", "serve": "publish"}
+        table = tables.get(wanted, wanted if wanted in ("prepare", "evaluate") else f"{wanted}.NAME")
         raise BadConfig(f"this project has no stage {wanted!r}: its file has no table [{table}]; add one")
     for step in steps:
         if STAGES.index(step.stage) > STAGES.index(wanted):
@@ -53,7 +61,7 @@ def run_stages(
             seconds = time.perf_counter() - start
             console.print(f"[bold]{step.label}[/bold]  {escape(str(artifact.folder))}  [dim]{seconds:.1f} s[/dim]")
             _show(step.stage, artifact, console)
-            if step.stage == "prepare" and wanted != "prepare":
+            if step.stage == "prepare" and wanted != "prepare" and isinstance(project, Project):
                 _check_views(project, artifact)
 
 
@@ -71,6 +79,8 @@ def _check_views(project: Project, artifact: Artifact) -> None:
         finetune.check(towers, project.encoder_of(towers), log)
     for name, ranker in project.rank.items():
         rank.check(ranker, name, log)
+    for name, examples in project.examples.items():
+        distill.check(examples, name, log)
     if project.publish is not None:
         publish.check(project.publish, log)
         if project.publish.ranker in project.rank:
@@ -99,7 +109,15 @@ class _Step:
     make: Callable[[], Artifact]
 
 
-def _steps(project: Project, console: Console, resume: bool) -> Iterator[_Step]:
+def _steps(project: DistillProject, console: Console, resume: bool) -> Iterator[_Step]:
+    if isinstance(project, Project):
+        yield from _steps_of_log(project, console, resume)
+        return
+    for label, make in student_steps(project, no_other, partial(_tell, console), resume):
+        yield _Step("distill", label, make)
+
+
+def _steps_of_log(project: Project, console: Console, resume: bool) -> Iterator[_Step]:
     workspace = project.opened()
     if project.simulate is not None:
         yield _Step("simulate", "simulate", partial(simulate.into_workspace, project.simulate, workspace))
@@ -115,6 +133,9 @@ def _steps(project: Project, console: Console, resume: bool) -> Iterator[_Step]:
     for name, ranker in project.rank.items():
         tell = partial(_tell, console, f"rank {name}")
         yield _Step("rank", f"rank {name}", partial(rank.run, ranker, workspace, name, resume=resume, tell=tell))
+    said_by_other = partial(said_by_ranker, project, partial(_tell, console))
+    for label, step in student_steps(project, said_by_other, partial(_tell, console), resume):
+        yield _Step("distill", label, step)
     yield _Step("evaluate", "evaluate", partial(evaluate.run, project.evaluate, workspace, project.models))
     if project.publish is not None:
         announce = partial(_announce, project, console)
@@ -140,6 +161,8 @@ def _show(stage: str, artifact: Artifact, console: Console) -> None:
         _show_audit(artifact, console)
     elif stage == "evaluate":
         _show_metrics(artifact.folder, console)
+    elif artifact.kind == "comparison":
+        _show_comparison(artifact.folder, console)
 
 
 def _show_audit(artifact: Artifact, console: Console) -> None:
@@ -164,6 +187,16 @@ def _show_metrics(folder: Path, console: Console) -> None:
         of = {row["metric"]: row for row in shown if row["model"] == model}
         interval = f"{of['ndcg']['low']:.4f}–{of['ndcg']['high']:.4f}"
         table.add_row(model, *(f"{of[name]['value']:.4f}" for name in _FIGURES), interval)
+    console.print(table)
+
+
+def _show_comparison(folder: Path, console: Console) -> None:
+    rows: list[dict[str, Any]] = json.loads((folder / "figures.json").read_text())
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    table = Table("model", *metrics, title="test part", title_justify="left")
+    for model in dict.fromkeys(row["model"] for row in rows):
+        of = {row["metric"]: row["value"] for row in rows if row["model"] == model}
+        table.add_row(model, *(f"{of[name]:.4f}" if name in of else "–" for name in metrics))
     console.print(table)
 
 

@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from upnext.evaluation.drawing import printable
 from upnext.evaluation.report import Report
@@ -22,7 +22,7 @@ from upnext.evaluation.tables import (
 from upnext.evaluation.words import summary, verdicts
 from upnext.evaluation.worth import importance_tables, uplift_table
 
-__all__ = ["to_markdown"]
+__all__ = ["tables_as_markdown", "to_markdown"]
 
 
 def to_markdown(report: Report, figures: Figures) -> str:
@@ -43,6 +43,12 @@ def to_markdown(report: Report, figures: Figures) -> str:
     cost = costs(report, figures)
     blocks += _table(cost, "##") if cost else []
     blocks += ["## Made with", _list(report.made_with.items())] if report.made_with else []
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def tables_as_markdown(title: str, facts: Mapping[str, str], tables: Sequence[Table]) -> str:
+    """A page of tables alone."""
+    blocks = [f"# {_plain(title)}", _list(facts.items()), *(part for table in tables for part in _table(table, "##"))]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 

@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from upnext.evaluation.drawing import COLORS, printable
@@ -36,7 +36,7 @@ from upnext.evaluation.tables import (
 from upnext.evaluation.words import popularity_of, summary, verdicts
 from upnext.evaluation.worth import importance_tables, uplift_table
 
-__all__ = ["to_html"]
+__all__ = ["tables_page", "to_html"]
 
 _DRAWN_MODELS, _DRAWN_DIMENSIONS = 6, 12
 """So many models, the best ones, and so many dimensions get a plot of their own; the tables hold all."""
@@ -53,6 +53,17 @@ def to_html(report: Report, figures: Figures) -> str:
         *(_section(heading, parts) for heading, parts in sections.items()),
     ]
     return FRAME.format(title=_text(report.title), style=COLORS + STYLE, body="\n".join(body))
+
+
+def tables_page(title: str, facts: Mapping[str, str], tables: Sequence[Table]) -> str:
+    """A page of tables alone."""
+    body = [
+        f"<header><h1>{_text(title)}</h1>",
+        _definitions((_text(n), text) for n, text in facts.items()),
+        "</header>",
+    ]
+    body += [_section(table.heading, [_table(table)]) for table in tables]
+    return FRAME.format(title=_text(title), style=COLORS + STYLE, body="\n".join(body))
 
 
 def _header(report: Report, figures: Figures) -> str:

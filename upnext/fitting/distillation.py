@@ -34,7 +34,7 @@ __all__ = ["AnyStudent", "DistillConfig", "fit_student", "scores_of"]
 AnyStudent = Student | Boosted
 _PER_BLOCK = 65_536
 """So many candidates are scored at a time, padding included."""
-_PER_SLOPES = 1024
+_PER_SLOPES = 4096
 """So many have their slopes worked out at a time: sets of like sizes, so that few pairs are padding."""
 
 

@@ -1,0 +1,290 @@
+"""Rank distillation: a teacher, a pointwise teacher, a student alone, and the student taught in every way.
+
+    python benchmarks/distillation.py mq2008 kuairand simulated
+    python benchmarks/distillation.py mq2008 --seeds 0 1 2 3 4
+
+The teacher is an ensemble of boosted trees trained on labels and their order; the pointwise one on labels alone. What
+it says of the training part is said by teachers that were trained without the users, or queries, in question. The
+student is a small network. The weight of each way's terms is chosen on the validation part, with a seed of its own;
+nothing is chosen on the test part. Rows go to `docs/results/distillation-NAME.json`, a figure with Student's interval
+over the seeds, and beside it the difference to the student alone, paired by seed. What was computed is kept in
+`--runs`, and a run that was killed goes on.
+"""
+
+import argparse
+import json
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from distillation_data import DATA, Data
+from numpy.typing import NDArray
+from quality import RESULTS
+from record import commit, machine
+
+from upnext.base.batches import FlatColumn
+from upnext.base.example_sets import ExampleSets
+from upnext.evaluation.distilled import METRICS, set_figures
+from upnext.events.split import TEST, TRAIN, VALIDATION
+from upnext.fitting.costs import parameters_of, seconds_of_answers, size_of
+from upnext.fitting.distillation import AnyStudent, DistillConfig, fit_student, scores_of
+from upnext.fitting.folds import FoldsConfig, mean_scores, out_of_fold
+from upnext.metrics.intervals import over_seeds
+from upnext.training.loop import Start
+
+Row = dict[str, Any]
+Scores = NDArray[np.float64]
+
+LABEL = {"kind": "label"}
+ALONE = "student alone"
+WAYS: dict[str, list[dict[str, Any]]] = {
+    ALONE: [],
+    "+ score distillation": [{"kind": "scores", "form": "cross_entropy"}],
+    "+ score distillation, squared": [{"kind": "scores"}],
+    "+ differences": [{"kind": "differences"}],
+    "+ differences, weighted by rank": [{"kind": "differences", "rank_weights": {}}],
+    "+ pair probabilities": [{"kind": "pair_probabilities"}],
+    "+ pair probabilities, conditional": [{"kind": "pair_probabilities", "form": "conditional"}],
+    "+ list probabilities": [{"kind": "list_probabilities"}],
+    "+ ranks": [{"kind": "ranks"}],
+    "+ scores and differences": [{"kind": "scores", "form": "cross_entropy"}, {"kind": "differences"}],
+    "+ label pairs": [{"kind": "label_pairs"}],
+    "+ label list": [{"kind": "label_list"}],
+}
+"""What is added to the cross-entropy of the labels."""
+WEIGHTS = (0.3, 1.0, 3.0)
+"""Of the terms that are added; chosen on the validation part."""
+_CHOOSING = 1000
+"""The seed that weights are chosen with."""
+
+
+def main() -> None:
+    """Measure, write the rows and print them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", choices=sorted(DATA))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--runs", type=Path, default=Path("runs/distillation"), help="where what is computed is kept")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in asked.names:
+        data, folder = DATA[name](asked.runs / "data"), asked.runs / name
+        folder.mkdir(parents=True, exist_ok=True)
+        chosen = kept(folder / "weights.json", partial(choose_weights, data))
+        runs = [kept(folder / f"{seed}.json", partial(one_seed, data, seed, chosen)) for seed in asked.seeds]
+        rows = as_rows(data, runs, asked.seeds, chosen)
+        (RESULTS / f"distillation-{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
+        show(rows)
+
+
+def kept(path: Path, compute: Callable[[], Any]) -> Any:
+    """What was computed before, or what is computed now and kept."""
+    if not path.is_file():
+        found = json.dumps(compute())
+        path.with_suffix(".part").write_text(found)
+        path.with_suffix(".part").replace(path)
+    return json.loads(path.read_text())
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A fold's examples with what the teacher says of all of them, and its figures and cost."""
+
+    sets: ExampleSets
+    said: FlatColumn
+    rows: dict[str, Row]
+
+
+def choose_weights(data: Data) -> dict[str, float]:
+    """The weight of each way: the best mean of NDCG less log-loss over the validation parts."""
+    parts = [taught(data, some_of(sets, data.choosing), _CHOOSING, with_control=False) for sets in data.folds]
+    chosen = {}
+    for way, added in WAYS.items():
+        if not added:
+            continue
+        worth = {}
+        for weight in WEIGHTS:
+            found = [
+                figures(scores, part.sets, VALIDATION)
+                for part in parts
+                for scores in [scores_of(student(data, part, added, weight, _CHOOSING)[0], part.sets)]
+            ]
+            worth[weight] = float(np.mean([one["ndcg"] - one["log_loss"] for one in found]))
+        chosen[way] = max(worth, key=lambda weight: worth[weight])
+        print(f"{data.name}: {way}: {chosen[way]:g} of {worth}", flush=True)
+    return chosen
+
+
+def some_of(sets: ExampleSets, share: float) -> ExampleSets:
+    """A share of the training part's sets, drawn, and all others."""
+    drawn = np.random.default_rng(_CHOOSING).random(len(sets)) < share
+    return sets.take(np.flatnonzero(drawn | (sets.part != TRAIN)))
+
+
+def one_seed(data: Data, seed: int, weights: dict[str, float]) -> dict[str, dict[str, float]]:
+    """The figures of everybody on the test parts, means over the folds."""
+    everybody: dict[str, list[Row]] = {}
+    for sets in data.folds:
+        part = taught(data, sets, seed, with_control=True)
+        found = dict(part.rows)
+        for way, added in WAYS.items():
+            model, seconds = student(data, part, added, weights.get(way, 0.0), seed)
+            found[way] = measured(scores_of(model, sets), sets, [model], seconds)
+        for who, row in found.items():
+            everybody.setdefault(who, []).append(row)
+        print(f"{data.name} seed {seed}: " + ", ".join(f"{w} {r['ndcg']:.4f}" for w, r in found.items()), flush=True)
+    return {
+        who: {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} for who, rows in everybody.items()
+    }
+
+
+def taught(data: Data, sets: ExampleSets, seed: int, with_control: bool) -> Taught:
+    """Train the teachers: of every fold, of the whole training part, and the pointwise one."""
+    rows: dict[str, Row] = {}
+    columns, whole, started = [], list[AnyStudent](), time.process_time()
+    for number in range(data.members):
+        config = of_student(data.teacher | {"seed": 10 * seed + number}, [LABEL, *data.teacher_order])
+
+        def fit(chosen: NDArray[np.int64], fold: int | None, config: DistillConfig = config) -> AnyStudent:
+            model = fitted(config, sets.take(np.union1d(chosen, np.flatnonzero(sets.part == VALIDATION))), None)
+            if fold is None:
+                whole.append(model)
+            return model
+
+        folds = FoldsConfig(count=data.num_folds, seed=seed)
+        columns.append(out_of_fold(folds, sets, fit, lambda model, asked: scores_of(model, sets.take(asked))))
+    said = mean_scores(columns)
+    rows["teacher"] = measured(said.values, sets, whole, time.process_time() - started)
+    if with_control:
+        started = time.process_time()
+        control = [
+            fitted(of_student(data.teacher | {"seed": 10 * seed + number}, [LABEL]), sets, None)
+            for number in range(data.members)
+        ]
+        scores = np.mean([scores_of(model, sets) for model in control], axis=0)
+        rows["pointwise teacher"] = measured(scores, sets, control, time.process_time() - started)
+    return Taught(sets, said, rows)
+
+
+def student(
+    data: Data, part: Taught, added: Sequence[dict[str, Any]], weight: float, seed: int
+) -> tuple[AnyStudent, float]:
+    """Train a student in one way; the seconds of the processor that it took."""
+    terms = [LABEL, *({"weight": weight} | term for term in added)]
+    config = of_student(data.student, terms, data.training | {"seed": seed})
+    said = part.said if config.teachers else None
+    started = time.process_time()
+    return fitted(config, part.sets, said), time.process_time() - started
+
+
+def of_student(
+    shape: dict[str, Any], terms: Sequence[dict[str, Any]], training: dict[str, Any] | None = None
+) -> DistillConfig:
+    """A configuration, with a teacher where a term listens to one."""
+    heard = any(term["kind"] not in ("label", "label_pairs", "label_list") for term in terms)
+    named = {"examples": "all", "student": shape, "losses": list(terms)}
+    return DistillConfig.model_validate(
+        named | ({"teacher": "teacher"} if heard else {}) | ({"training": training} if training else {})
+    )
+
+
+def fitted(config: DistillConfig, sets: ExampleSets, said: FlatColumn | None) -> AnyStudent:
+    """Train in a folder that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        return fit_student(config, sets, said, Path(folder), Start())
+
+
+def figures(scores: Scores, sets: ExampleSets, which: int) -> dict[str, float]:
+    """The figures of one part."""
+    chosen = np.flatnonzero(sets.part == which)
+    return set_figures(sets.take(chosen), scores[sets.candidates_of(chosen)], are_logits=True)
+
+
+def measured(scores: Scores, sets: ExampleSets, models: Sequence[AnyStudent], seconds: float) -> Row:
+    """The figures of the test part, and what a model, or an ensemble of several, costs."""
+    random = figures(np.zeros(len(scores)), sets, TEST)["ndcg"]
+    return figures(scores, sets, TEST) | costs(models, sets) | {"training_s": seconds, "random_ndcg": random}
+
+
+def costs(models: Sequence[AnyStudent], sets: ExampleSets) -> dict[str, float]:
+    """Parameters, bytes, and the milliseconds of a request for 500 candidates whose features are there."""
+    took_ms = 1000 * np.array(seconds_of_answers(models, sets, _REQUESTS))
+    return {
+        "parameters": float(sum(map(parameters_of, models))),
+        "size_kb": sum(map(size_of, models)) / 1000,
+        "p50_ms": float(np.percentile(took_ms, 50)),
+        "p99_ms": float(np.percentile(took_ms, 99)),
+    }
+
+
+_REQUESTS = 100
+
+
+def as_rows(data: Data, runs: list[dict[str, Row]], seeds: list[int], chosen: dict[str, float]) -> list[Row]:
+    """A row per figure of everybody: the mean over seeds, and the difference to the student alone, paired by seed."""
+    head: Row = {
+        "benchmark": "distillation",
+        "dataset": data.dataset,
+        "protocol": data.protocol,
+        "k": None,
+        "minutes": None,
+        "seeds": len(seeds),
+        "command": f"python benchmarks/distillation.py {data.name} --seeds {' '.join(map(str, seeds))}",
+        "commit": commit("benchmarks/distillation.py", "benchmarks/distillation_data.py"),
+        "machine": machine("1 thread", packages=("torch", "lightgbm")),
+    }
+    rows = []
+    for who in runs[0]:
+        settings = {"weight": chosen[who]} if who in chosen else {}
+        runs_of = with_shares(
+            [run[who] for run in runs], [run[ALONE] for run in runs], [run["teacher"] for run in runs]
+        )
+        for metric in runs_of[0]:
+            values = np.array([run[metric] for run in runs_of])
+            mean = over_seeds(values)
+            row = head | {"model": who, "variant": data.name, "settings": settings, "metric": metric}
+            row |= {"value": mean.value, "low": mean.low, "high": mean.high, "values": values.tolist()}
+            if metric in METRICS:
+                difference = over_seeds(values - np.array([run[ALONE][metric] for run in runs]))
+                row |= {"difference": [difference.value, difference.low, difference.high]}
+            rows.append(row)
+    return rows
+
+
+def with_shares(found: list[Row], alone: list[Row], teacher: list[Row]) -> list[Row]:
+    """Add what share of the teacher's gains is kept, over a random order and over the student alone; of its latency.
+
+    A share of the gain of all seeds together: that of one seed may have next to nothing below the line.
+    """
+    gap = float(np.mean([one["ndcg"] for one in teacher]) - np.mean([one["ndcg"] for one in alone]))
+    return [
+        one
+        | {
+            "gain_kept": (one["ndcg"] - before["random_ndcg"]) / (best["ndcg"] - before["random_ndcg"]),
+            "gap_closed": (one["ndcg"] - before["ndcg"]) / gap,
+            "latency_share": one["p50_ms"] / best["p50_ms"],
+        }
+        for one, before, best in zip(found, alone, teacher, strict=True)
+    ]
+
+
+def show(rows: list[Row]) -> None:
+    """Print everybody by figures."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    print(f"{'':36}" + " ".join(f"{metric[:11]:>11}" for metric in metrics))
+    for who in dict.fromkeys(row["model"] for row in rows):
+        of = {row["metric"]: row["value"] for row in rows if row["model"] == who}
+        print(f"{who:36}" + " ".join(f"{of[metric]:11.4f}" for metric in metrics))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Distillation through the stages: learning-to-rank files alone, and a log whose ranker teaches who serves."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests.end_to_end.test_tiny_project import succeed, upnext
+from tests.serving.projects import TINY
+from upnext.base.example_sets import ExampleSets
+from upnext.commands import teachers
+from upnext.commands.project import Project, load_any_project, load_project
+from upnext.commands.run import run_stages
+from upnext.events.split import TRAIN, UNUSED
+from upnext.fitting.folds import FoldsConfig, folds_of
+from upnext.fitting.said import read_said
+from upnext.models.build import load_any
+from upnext.models.student import Student
+from upnext.serving.release import Release
+
+SEARCH = """
+workspace = "{folder}/work"
+
+[examples.queries]
+kind = "learning_to_rank"
+train = ["{folder}/train.txt"]
+validation = ["{folder}/held.txt"]
+test = ["{folder}/test.txt"]
+
+[distill.teacher]
+examples = "queries"
+student = { kind = "boosted", trees = 10, least_in_leaf = 5 }
+losses = [{ kind = "label" }, { kind = "label_pairs", weight = 0.3 }]
+
+[distill.student]
+examples = "queries"
+teacher = "teacher"
+folds = { count = 2 }
+student = { kind = "linear" }
+losses = [{ kind = "label" }, { kind = "differences", schedule = { kind = "linear", steps = 5 } }]
+training = { epochs = 20, learning_rate = 0.05, tokens_per_batch = 60 }
+"""
+
+LOG = """
+[rank.trees]
+kind = "boosted"
+feedback = ["click"]
+aggregates = [{ by = ["item"], what = "mean", feedback = "click" }, { by = ["user", "item"] }]
+training = { trees = 10, least_in_leaf = 20 }
+
+[examples.lists]
+kind = "log"
+label = "click"
+aggregates = [{ by = ["item"], what = "mean", feedback = "click" }, { by = ["user"] }]
+
+[distill.student]
+examples = "lists"
+teacher = "trees"
+folds = { count = 2 }
+student = { kind = "mlp", hidden = [8] }
+losses = [{ kind = "label" }, { kind = "list_probabilities" }]
+training = { epochs = 2 }
+"""
+
+
+def write_queries(folder: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(("train", "held", "test")):
+        lines = []
+        for query in range(20):
+            for signal, noise in generator.random((6, 2)):
+                label = int(generator.random() < signal) + int(generator.random() < signal)
+                lines.append(f"{label} qid:{number * 100 + query} 1:{signal:.4f} 2:{noise:.4f}")
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    file = folder / "search.toml"
+    file.write_text(SEARCH.replace("{folder}", str(folder)))
+    return file
+
+
+def made(project, **more) -> str:
+    told = io.StringIO()
+    run_stages(project, Console(file=told, width=200), **more)
+    return told.getvalue()
+
+
+def test_a_search_team_has_a_report_without_a_log(tmp_path):
+    file = write_queries(tmp_path)
+    told = succeed("distill", file)
+    assert "teacher as a teacher" in told
+    workspace = load_any_project(file).opened()
+    report = workspace.current("comparison-queries", "comparison").folder
+    rows = json.loads((report / "figures.json").read_text())
+    assert {row["model"] for row in rows} == {"teacher", "student"}
+    assert {row["metric"] for row in rows} == {"ndcg", "pair_accuracy", "auc", "log_loss", "calibration_error"}
+    auc = {row["model"]: row["value"] for row in rows if row["metric"] == "auc"}
+    assert auc["student"] > 0.6
+    text = (report / "report.md").read_text()
+    assert "20 / 20 / 20 train / validate / test" in text
+    assert "| student |" in text
+    assert "Cost" in (report / "report.html").read_text()
+    # What is up to date is found.
+    assert "fold 1" not in made(load_any_project(file))
+    assert "fold 1" in made(load_any_project(file, ["distill.student.folds.seed=1"]))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ('distill.student.examples="x"', "distill.student.examples is 'x'; [examples] has ['queries']"),
+        ('distill.student.teacher="x"', "distill.student.teacher is 'x'; it can be one of ['teacher']"),
+        ('distill.student.student.ignore=["feature.9"]', "distill.student: student.ignore names 'feature.9'"),
+        ('distill.student.losses=[{kind="rank"}]', "rank"),
+        ('distill.student.folds.by="time"', 'folds.by = "time" needs times'),
+        ('examples.queries={kind="log", label="click"}', "are of the log, and there is no table [prepare]"),
+    ],
+)
+def test_bad_settings_are_explained(tmp_path, setting, words):
+    done = upnext("distill", write_queries(tmp_path), "--set", setting)
+    assert done.returncode == 2, done.stderr
+    assert words in " ".join(done.stderr.split())
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("distill")
+    file = folder / "project.toml"
+    published = TINY.replace(
+        'view = "watched"\nhide', 'ranker = "student"\nutility = { click = 1.0 }\nview = "watched"\nhide'
+    )
+    assert 'ranker = "student"' in published
+    file.write_text(f'workspace = "{folder}/work"\n' + published + LOG)
+    project = load_project(file)
+    made(project, until="publish")
+    return project
+
+
+def test_a_rankers_student_is_evaluated_and_published(taught):
+    workspace = taught.opened()
+    report = workspace.current("report", "report").folder
+    rows = json.loads((report / "feedback.json").read_text())
+    assert {"trees", "student"} <= {row["model"] for row in rows}
+    compared = json.loads((workspace.current("comparison-lists", "comparison").folder / "figures.json").read_text())
+    assert {row["model"] for row in compared} == {"trees", "student"}
+    answer = json.loads(succeed("recommend", taught.workspace, "--user", "u1", "--json").splitlines()[-1])
+    assert "in the order of the utility that student expects" in json.dumps(answer)
+    release = Release.load(workspace.current("release", "release").folder)
+    release.histories.close()
+    offline = load_any(workspace.current("model-student", "model").folder, release.catalogue.items)
+    assert isinstance(offline, Student)
+    assert isinstance(release.ranker, Student)
+    for name, tensor in offline.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), release.ranker.state_dict()[name].numpy())
+
+
+def test_what_taught_fold_by_fold_leaves_nothing_behind(taught):
+    workspace = taught.opened()
+    said = read_said(workspace.current("said-trees-lists-owner-2", "said"))
+    assert said.observed.all()
+    assert len(workspace.folders("log")) == 1
+    assert len(workspace.folders("model")) == 4  # sasrec, popular-now, trees and the student
+    assert "log" in workspace.in_use()
+
+
+@pytest.mark.parametrize("by", ["owner", "set", "time"])
+def test_no_row_of_a_fold_is_trained_on_without_it(taught, by, tmp_path):
+    workspace = taught.opened()
+    log, examples = workspace.current("log", "log"), workspace.current("examples-lists", "examples")
+    sets, folds = ExampleSets.load(examples.folder), FoldsConfig(by=by, count=3)
+    view = workspace.view(tmp_path / "current")
+    number, before = folds_of(folds, sets), np.load(log.folder / "split.npy")
+    for fold in (1, 2):
+        without = teachers._without_fold(view, log, sets, folds, fold)
+        after = np.load(without.folder / "split.npy")
+        held = sets.row[sets.candidates_of(np.flatnonzero(number == fold))]
+        known = sets.row[sets.candidates_of(np.flatnonzero((number >= 0) & (number < fold)))]
+        assert (after[held] != TRAIN).all()
+        assert (after[known] == TRAIN).all()
+        assert ((before == after) | ((before == TRAIN) & (after == UNUSED))).all()
+        workspace.erase(without.folder)
+    assert view.root == workspace.root

@@ -1,0 +1,76 @@
+"""Compare: students and teachers of one set of examples -> a report, side by side on its test part."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from upnext.base.artifacts import Artifact, Draft, Workspace
+from upnext.base.batches import ItemTable
+from upnext.base.errors import BadArtifact
+from upnext.base.example_sets import ExampleSets
+from upnext.evaluation.distilled import comparison_tables, set_rows
+from upnext.evaluation.markdown import tables_as_markdown
+from upnext.evaluation.page import tables_page
+from upnext.events.split import TEST, TRAIN, VALIDATION
+from upnext.fitting.distillation import AnyStudent, scores_of
+from upnext.fitting.said import read_said
+from upnext.models.build import load_any
+
+__all__ = ["run"]
+
+_SAMPLES = 1000
+
+
+def run(
+    workspace: Workspace, examples: str, models: Mapping[str, Artifact], teachers: Mapping[str, Artifact]
+) -> Artifact:
+    """Compare models of [distill] and their teachers on examples; an up to date report is found.
+
+    Args:     models: by name; teachers: what each said, by name.
+    """
+    parent = workspace.current(f"examples-{examples}", "examples")
+    settings = {"models": list(models), "teachers": list(teachers)}
+
+    def write(draft: Draft) -> None:
+        sets = ExampleSets.load(parent.folder)
+        chosen = np.flatnonzero(sets.part == TEST)
+        if not len(chosen):
+            raise BadArtifact(f"the test part of the examples {examples!r} is empty; choose another split")
+        asked, place = sets.take(chosen), sets.candidates_of(chosen)
+        rows: list[dict[str, Any]] = []
+        for name, artifact in teachers.items():
+            if name not in models:
+                scores, are_logits = read_said(artifact).values[place], bool(artifact.manifest["metrics"]["are_logits"])
+                rows += [{"model": name} | row for row in set_rows(asked, scores, are_logits, _SAMPLES)]
+        for name, artifact in models.items():
+            model = load_any(artifact.folder, _NO_ITEMS)
+            assert isinstance(model, AnyStudent)
+            rows += [{"model": name} | row for row in set_rows(asked, scores_of(model, asked), True, _SAMPLES)]
+        costs = {name: artifact.manifest["metrics"] for name, artifact in models.items()}
+        tables, facts = comparison_tables(rows, costs), _facts(examples, sets, asked)
+        (draft.folder / "figures.json").write_text(json.dumps(rows, indent=1))
+        (draft.folder / "report.md").write_text(tables_as_markdown("Distillation", facts, tables), encoding="utf-8")
+        (draft.folder / "report.html").write_text(tables_page("Distillation", facts, tables), encoding="utf-8")
+
+    parents = [parent, *models.values(), *teachers.values()]
+    return workspace.ensure(f"comparison-{examples}", "comparison", settings, parents, write)
+
+
+_NO_ITEMS = ItemTable(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+"""Students read features of candidates, and nothing of a catalogue."""
+
+
+def _facts(examples: str, sets: ExampleSets, asked: ExampleSets) -> dict[str, str]:
+    """What was compared on, in words."""
+    highest, lowest = (of.reduceat(asked.label, asked.first[:-1]) for of in (np.maximum, np.minimum))
+    parts = [f"{int((sets.part == which).sum()):,}" for which in (TRAIN, VALIDATION, TEST)]
+    return {
+        "Examples": f"{examples}: {len(sets.label):,} candidates in {len(sets):,} sets, of which {' / '.join(parts)}"
+        f" train / validate / test; the label is {sets.target}, positive from {sets.relevant:g}",
+        "Tested": f"{len(asked.label):,} candidates, {int(asked.is_positive.sum()):,} of them positive;"
+        f" {int((highest > lowest).sum()):,} of {len(asked):,} sets have different labels: NDCG and pair accuracy are"
+        " of these, log-loss, AUC and calibration of all candidates",
+    }
