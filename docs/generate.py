@@ -115,7 +115,8 @@ def _section(table: str, model: type[Config], level: int, suffix: str = "") -> l
             kinds = {get_args(one.model_fields["kind"].annotation)[0]: one for one in models}
             is_named = get_origin(_plain(field.annotation)) is dict
             path = f"{path}.NAME" if is_named else path
-            value = f"{_link('tables', path) if is_named else 'a ' + _link('table', path)}, by `kind`"
+            is_several = is_named or get_origin(_plain(field.annotation)) is list
+            value = f"{_link('tables', path) if is_several else 'a ' + _link('table', path)}, by `kind`"
             inner += [f"{'#' * below} `[{path}]`", "", "Choose one by its `kind`:", ""]
             inner += [f"* {_link(f'`{kind}`', _kind_heading(path, kind))}" for kind in kinds] + [""]
             for kind, one in kinds.items():

@@ -3,6 +3,8 @@
     simulate   a streaming service with a known truth     -> source files
     prepare    source files                               -> event log, vocabulary, split, audit
     pretrain   event log                                  -> models
+    rank       event log, models                          -> rankers
+    distill    rankers                                    -> small students
     evaluate   models                                     -> report: tables, plots, JSON
     publish    models                                     -> release: models, item vectors, histories
     serve      release                                    -> HTTP service and page
