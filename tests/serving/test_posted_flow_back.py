@@ -1,5 +1,6 @@
 """What people did on the page becomes part of the next log, once, and no server counts it twice."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from upnext.commands.project import load_project
 from upnext.events.log import EventLog
 from upnext.features.catalogue import Catalogue
 from upnext.features.vocabulary import Vocabulary
-from upnext.pipeline import prepare, pretrain, publish
+from upnext.pipeline import evaluate, prepare, pretrain, publish
+from upnext.pipeline.evaluate import EvaluateConfig
 from upnext.preparation.forgotten import Forgotten
 from upnext.serving.histories import Histories, LiveEvent
 from upnext.serving.release import Release
@@ -57,6 +59,17 @@ def make_all(published: Published, workspace: Path) -> Artifact:
         pretrain.run(config, work, name)
     assert project.publish is not None
     return publish.run(project.publish, work)
+
+
+def models_of_report(work: Path) -> set[str]:
+    """Who is in the report of a simulated log with posted events, some of them without a context."""
+    config = EvaluateConfig(k=[3], bootstrap_samples=20, utility={"played": 1.0})
+    report = evaluate.run(config, Workspace(work), ["popular-now"])
+    return {
+        row["model"]
+        for name in ("metrics", "feedback")
+        for row in json.loads((report.folder / f"{name}.json").read_text())
+    }
 
 
 def own_workspace(published: Published, folder: Path) -> Path:
@@ -111,6 +124,7 @@ def test_what_was_posted_to_a_server_is_in_the_next_log_and_counts_once(tiny: Pu
     assert not rows.columns["feedback.like"].observed[late].any()
     assert rows.columns["context.surface"].observed[late].all()
     assert make_all(tiny, work).name == second.name  # nothing new was posted
+    assert "oracle" not in models_of_report(work)
 
     with ServerProcess(work) as server:
         again = ask(server)

@@ -43,6 +43,8 @@ def run(config: EvaluateConfig, workspace: Workspace, names: Sequence[str]) -> A
     models = {name: workspace.current(f"model-{name}", "model", log) for name in names}
     config = config.model_copy(update={"view": config.view or _common_view(models)})
     simulation = [workspace.named(name) for name in log.manifest["parents"] if name.startswith("simulation-")]
+    if log.manifest["config"]["posted"]:  # the truth is of what was simulated; of what people did it knows nothing
+        simulation = []
     asked = scorers_of(workspace, log, models)
     parents = [log, *models.values(), *(one for name, one in asked.items() if name not in models), *simulation]
     settings = config.model_dump(mode="json") | {"models": list(names)}
