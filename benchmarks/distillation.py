@@ -81,7 +81,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         chosen = kept(folder / "weights.json", partial(choose_weights, data))
         runs = [kept(folder / f"{seed}.json", partial(one_seed, data, seed, chosen)) for seed in asked.seeds]
-        rows = as_rows(data, runs, asked.seeds, chosen)
+        cost = kept(folder / "costs.json", partial(costs, data))
+        rows = as_rows(data, runs, asked.seeds, chosen, cost)
         (RESULTS / f"distillation-{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
         show(rows)
 
@@ -109,7 +110,7 @@ def choose_weights(data: Data) -> dict[str, float]:
     parts = [taught(data, some_of(sets, data.choosing), _CHOOSING, with_control=False) for sets in data.folds]
     chosen = {}
     for way, added in WAYS.items():
-        if not added:
+        if not added or way in data.left_out:
             continue
         worth = {}
         for weight in WEIGHTS:
@@ -137,8 +138,10 @@ def one_seed(data: Data, seed: int, weights: dict[str, float]) -> dict[str, dict
         part = taught(data, sets, seed, with_control=True)
         found = dict(part.rows)
         for way, added in WAYS.items():
+            if way in data.left_out:
+                continue
             model, seconds = student(data, part, added, weights.get(way, 0.0), seed)
-            found[way] = measured(scores_of(model, sets), sets, [model], seconds)
+            found[way] = measured(scores_of(model, sets), sets, seconds)
         for who, row in found.items():
             everybody.setdefault(who, []).append(row)
         print(f"{data.name} seed {seed}: " + ", ".join(f"{w} {r['ndcg']:.4f}" for w, r in found.items()), flush=True)
@@ -150,20 +153,17 @@ def one_seed(data: Data, seed: int, weights: dict[str, float]) -> dict[str, dict
 def taught(data: Data, sets: ExampleSets, seed: int, with_control: bool) -> Taught:
     """Train the teachers: of every fold, of the whole training part, and the pointwise one."""
     rows: dict[str, Row] = {}
-    columns, whole, started = [], list[AnyStudent](), time.process_time()
+    columns, started = [], time.process_time()
     for number in range(data.members):
         config = of_student(data.teacher | {"seed": 10 * seed + number}, [LABEL, *data.teacher_order])
 
         def fit(chosen: NDArray[np.int64], fold: int | None, config: DistillConfig = config) -> AnyStudent:
-            model = fitted(config, sets.take(np.union1d(chosen, np.flatnonzero(sets.part == VALIDATION))), None)
-            if fold is None:
-                whole.append(model)
-            return model
+            return fitted(config, sets.take(np.union1d(chosen, np.flatnonzero(sets.part == VALIDATION))), None)
 
         folds = FoldsConfig(count=data.num_folds, seed=seed)
         columns.append(out_of_fold(folds, sets, fit, lambda model, asked: scores_of(model, sets.take(asked))))
     said = mean_scores(columns)
-    rows["teacher"] = measured(said.values, sets, whole, time.process_time() - started)
+    rows["teacher"] = measured(said.values, sets, time.process_time() - started)
     if with_control:
         started = time.process_time()
         control = [
@@ -171,7 +171,7 @@ def taught(data: Data, sets: ExampleSets, seed: int, with_control: bool) -> Taug
             for number in range(data.members)
         ]
         scores = np.mean([scores_of(model, sets) for model in control], axis=0)
-        rows["pointwise teacher"] = measured(scores, sets, control, time.process_time() - started)
+        rows["pointwise teacher"] = measured(scores, sets, time.process_time() - started)
     return Taught(sets, said, rows)
 
 
@@ -209,27 +209,44 @@ def figures(scores: Scores, sets: ExampleSets, which: int) -> dict[str, float]:
     return set_figures(sets.take(chosen), scores[sets.candidates_of(chosen)], are_logits=True)
 
 
-def measured(scores: Scores, sets: ExampleSets, models: Sequence[AnyStudent], seconds: float) -> Row:
-    """The figures of the test part, and what a model, or an ensemble of several, costs."""
+def measured(scores: Scores, sets: ExampleSets, seconds: float) -> Row:
+    """The figures of the test part, that of a random order, and the seconds of the processor that training took."""
     random = figures(np.zeros(len(scores)), sets, TEST)["ndcg"]
-    return figures(scores, sets, TEST) | costs(models, sets) | {"training_s": seconds, "random_ndcg": random}
+    return figures(scores, sets, TEST) | {"training_s": seconds, "random_ndcg": random}
 
 
-def costs(models: Sequence[AnyStudent], sets: ExampleSets) -> dict[str, float]:
-    """Parameters, bytes, and the milliseconds of a request for 500 candidates whose features are there."""
-    took_ms = 1000 * np.array(seconds_of_answers(models, sets, _REQUESTS))
+def costs(data: Data) -> dict[str, dict[str, float]]:
+    """Parameters, bytes, and the milliseconds of a request for 500 candidates whose features are there.
+
+    Of a teacher and a student, asked in turns in one process; students have one shape, whoever teaches them.
+    """
+    sets = data.folds[0]
+    models = {
+        "teacher": fitted(of_student(data.teacher, [LABEL, *data.teacher_order]), sets, None),
+        "pointwise teacher": fitted(of_student(data.teacher, [LABEL]), sets, None),
+        ALONE: fitted(of_student(data.student, [LABEL], data.training), sets, None),
+    }
+    took: dict[str, list[float]] = {who: [] for who in models}
+    for _ in range(_TURNS):
+        for who, model in models.items():
+            took[who] += seconds_of_answers([model], sets, _REQUESTS)
     return {
-        "parameters": float(sum(map(parameters_of, models))),
-        "size_kb": sum(map(size_of, models)) / 1000,
-        "p50_ms": float(np.percentile(took_ms, 50)),
-        "p99_ms": float(np.percentile(took_ms, 99)),
+        who: {
+            "parameters": float(parameters_of(model)),
+            "size_kb": size_of(model) / 1000,
+            "p50_ms": 1000 * float(np.percentile(took[who], 50)),
+            "p99_ms": 1000 * float(np.percentile(took[who], 99)),
+        }
+        for who, model in models.items()
     }
 
 
-_REQUESTS = 100
+_TURNS, _REQUESTS = 10, 40
 
 
-def as_rows(data: Data, runs: list[dict[str, Row]], seeds: list[int], chosen: dict[str, float]) -> list[Row]:
+def as_rows(
+    data: Data, runs: list[dict[str, Row]], seeds: list[int], chosen: dict[str, float], cost: dict[str, Row]
+) -> list[Row]:
     """A row per figure of everybody: the mean over seeds, and the difference to the student alone, paired by seed."""
     head: Row = {
         "benchmark": "distillation",
@@ -248,7 +265,15 @@ def as_rows(data: Data, runs: list[dict[str, Row]], seeds: list[int], chosen: di
         runs_of = with_shares(
             [run[who] for run in runs], [run[ALONE] for run in runs], [run["teacher"] for run in runs]
         )
-        for metric in runs_of[0]:
+        price = cost.get(who, cost[ALONE])
+        price = price | {"latency_share": price["p50_ms"] / cost["teacher"]["p50_ms"]}
+        rows += [
+            head
+            | {"model": who, "variant": data.name, "settings": settings, "metric": metric, "value": value}
+            | {"low": None, "high": None, "seeds": 1}
+            for metric, value in price.items()
+        ]
+        for metric in _SHOWN:
             values = np.array([run[metric] for run in runs_of])
             mean = over_seeds(values)
             row = head | {"model": who, "variant": data.name, "settings": settings, "metric": metric}
@@ -260,8 +285,11 @@ def as_rows(data: Data, runs: list[dict[str, Row]], seeds: list[int], chosen: di
     return rows
 
 
+_SHOWN = (*METRICS, "training_s", "gain_kept", "gap_closed")
+
+
 def with_shares(found: list[Row], alone: list[Row], teacher: list[Row]) -> list[Row]:
-    """Add what share of the teacher's gains is kept, over a random order and over the student alone; of its latency.
+    """Add what share of the teacher's gains is kept, over a random order and over the student alone.
 
     A share of the gain of all seeds together: that of one seed may have next to nothing below the line.
     """
@@ -271,7 +299,6 @@ def with_shares(found: list[Row], alone: list[Row], teacher: list[Row]) -> list[
         | {
             "gain_kept": (one["ndcg"] - before["random_ndcg"]) / (best["ndcg"] - before["random_ndcg"]),
             "gap_closed": (one["ndcg"] - before["ndcg"]) / gap,
-            "latency_share": one["p50_ms"] / best["p50_ms"],
         }
         for one, before, best in zip(found, alone, teacher, strict=True)
     ]

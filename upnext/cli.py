@@ -34,13 +34,14 @@ def _stages(
     only: str | None = None,
     until: str | None = None,
     resume: bool = False,
+    live: bool = False,
 ) -> None:
     from rich.console import Console
 
     from upnext.commands.project import load_any_project
     from upnext.commands.run import run_stages
 
-    run_stages(load_any_project(file, overrides or []), Console(), only=only, until=until, resume=resume)
+    run_stages(load_any_project(file, overrides or []), Console(), only=only, until=until, resume=resume, live=live)
 
 
 @app.command()
@@ -122,9 +123,14 @@ def rank(file: File, overrides: Set = None, resume: Resume = False) -> None:
 
 
 @app.command()
-def distill(file: File, overrides: Set = None, resume: Resume = False) -> None:
+def distill(
+    file: File,
+    overrides: Set = None,
+    resume: Resume = False,
+    live: Annotated[bool, typer.Option("--live", help="only students that learn beside their teachers")] = False,
+) -> None:
     """Rankers -> small students, taught what their teachers say of candidates that these never saw."""
-    _stages(file, overrides, only="distill", resume=resume)
+    _stages(file, overrides, only="distill", resume=resume, live=live)
 
 
 @app.command()

@@ -91,7 +91,7 @@ def test_it_costs_what_it_holds(tmp_path):
     [
         ({"losses": [{"kind": "scores"}]}, "the loss 'scores' needs a teacher"),
         ({"losses": [{"kind": "label"}], "teacher": "t"}, "no loss listens to the teacher"),
-        ({"losses": [{"kind": "scores"}], "teacher": "t", "scores": ["f"]}, "not both"),
+        ({"losses": [{"kind": "scores"}], "teacher": "t", "scores": ["f"]}, "give one of"),
         ({"losses": [{"kind": "label"}], "student": {"kind": "boosted"}, "training": {}}, "'training' has no effect"),
     ],
 )

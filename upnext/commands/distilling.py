@@ -62,13 +62,19 @@ class DistillProject(Config):
 
 
 def student_steps(
-    project: DistillProject, said_by_other: SaidByOther, tell: Callable[[str, str], None], resume: bool
+    project: DistillProject,
+    said_by_other: SaidByOther,
+    tell: Callable[[str, str], None],
+    resume: bool,
+    live: bool = False,
 ) -> Iterator[tuple[str, Callable[[], Artifact]]]:
     """What is to be made, in order, each with its label.
 
-    Args:     tell: hears a label and what is worth saying.
+    Args:     tell: hears a label and what is worth saying. live: only students that learn beside their teachers.
     """
     workspace = project.opened()
+    if live and not any(one.live for one in project.distill.values()):
+        raise BadConfig("--live: no student has a table [distill.NAME.live]; add one, or leave --live out")
     for name, config in project.examples.items():
         yield f"examples {name}", partial(distill.make_examples, config, workspace, name)
 
@@ -87,10 +93,11 @@ def student_steps(
         heard = [said(teacher, config) for teacher in config.teachers]
         return distill.run(config, workspace, name, heard, start(f"distill {name}"))
 
-    for name in project.distill:
+    for name in [name for name, one in project.distill.items() if one.live or not live]:
         yield f"distill {name}", partial(make, name)
     for examples in project.examples:
-        students = {name: one for name, one in project.distill.items() if one.examples == examples}
+        all_of = {name: one for name, one in project.distill.items() if one.examples == examples}
+        students = {name: one for name, one in all_of.items() if one.live or not live}
         if students:
             yield f"compare {examples}", partial(_compared, workspace, examples, students, said)
 

@@ -39,14 +39,16 @@ def run_stages(
     only: str | None = None,
     until: str | None = None,
     resume: bool = False,
+    live: bool = False,
 ) -> None:
     """Run the stages, all of them or up to `until`, or only one, saying what each made.
 
-    With `resume`, a training that was interrupted goes on where it stopped.
+    With `resume`, a training that was interrupted goes on where it stopped; with `live`, only students are trained that
+    learn beside their teachers.
 
     Raises:   BadConfig: the project has no such stage.
     """
-    steps = list(_steps(project, console, resume))
+    steps = list(_steps(project, console, resume, live))
     wanted = only or until or steps[-1].stage
     if wanted not in {step.stage for step in steps}:
         tables = {"simulate": "simulate", "publish": "publish", "serve": "publish"}
@@ -109,15 +111,15 @@ class _Step:
     make: Callable[[], Artifact]
 
 
-def _steps(project: DistillProject, console: Console, resume: bool) -> Iterator[_Step]:
+def _steps(project: DistillProject, console: Console, resume: bool, live: bool) -> Iterator[_Step]:
     if isinstance(project, Project):
-        yield from _steps_of_log(project, console, resume)
+        yield from _steps_of_log(project, console, resume, live)
         return
-    for label, make in student_steps(project, no_other, partial(_tell, console), resume):
+    for label, make in student_steps(project, no_other, partial(_tell, console), resume, live):
         yield _Step("distill", label, make)
 
 
-def _steps_of_log(project: Project, console: Console, resume: bool) -> Iterator[_Step]:
+def _steps_of_log(project: Project, console: Console, resume: bool, live: bool) -> Iterator[_Step]:
     workspace = project.opened()
     if project.simulate is not None:
         yield _Step("simulate", "simulate", partial(simulate.into_workspace, project.simulate, workspace))
@@ -134,7 +136,7 @@ def _steps_of_log(project: Project, console: Console, resume: bool) -> Iterator[
         tell = partial(_tell, console, f"rank {name}")
         yield _Step("rank", f"rank {name}", partial(rank.run, ranker, workspace, name, resume=resume, tell=tell))
     said_by_other = partial(said_by_ranker, project, partial(_tell, console))
-    for label, step in student_steps(project, said_by_other, partial(_tell, console), resume):
+    for label, step in student_steps(project, said_by_other, partial(_tell, console), resume, live):
         yield _Step("distill", label, step)
     yield _Step("evaluate", "evaluate", partial(evaluate.run, project.evaluate, workspace, project.models))
     if project.publish is not None:

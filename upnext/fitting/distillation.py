@@ -25,11 +25,20 @@ from upnext.models.boosted import Boosted
 from upnext.models.boosted_config import BoostedConfig
 from upnext.models.student import LayersConfig, LinearConfig, Student, StudentConfig, TowersConfig, inputs_of
 from upnext.models.trees import BoostingConfig, Part, grow_down, matrix, told_apart
-from upnext.objectives.distillation import AnyTerm, Distillation, LabelTerm
+from upnext.objectives.distillation import AnyTerm, Distillation, LabelConfig, LabelTerm
 from upnext.training.batches import length_batches
 from upnext.training.loop import Start, TrainingConfig, train
 
-__all__ = ["AnyStudent", "DistillConfig", "fit_student", "scores_of"]
+__all__ = [
+    "AnyStudent",
+    "DistillConfig",
+    "LiveConfig",
+    "base_of",
+    "digested",
+    "fit_student",
+    "loss_of",
+    "scores_of",
+]
 
 AnyStudent = Student | Boosted
 _PER_BLOCK = 65_536
@@ -61,6 +70,17 @@ class DistillTrainingConfig(TrainingConfig):
     """The peak of the schedule: linear warm-up, then a cosine down to a tenth."""
 
 
+class LiveConfig(Config):
+    """A teacher that is trained together with the student, on the stream of examples."""
+
+    teacher: Annotated[LinearConfig | LayersConfig | TowersConfig, Field(discriminator="kind")]
+    """What it is."""
+    losses: Annotated[list[Annotated[LabelTerm, Field(discriminator="kind")]], Field(min_length=1)] = [LabelConfig()]
+    """The terms of its loss: labels, and their order."""
+    until: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """The share of the stream after which the student goes on alone, from labels."""
+
+
 class DistillConfig(Config):
     """A student: what it learns from, who teaches it, what it is, and by which losses."""
 
@@ -71,6 +91,9 @@ class DistillConfig(Config):
     are averaged. Unset: nobody, and every loss is one of labels; a teacher can be trained so."""
     scores: list[str] = []
     """Instead of a teacher, files with what one said of each candidate: a number a line, in the examples' order."""
+    live: LiveConfig | None = None
+    """Instead of a teacher, one that learns with the student: the examples of the training part come once, in the order
+    of time; each batch is scored by the teacher before it learns from it. `training.epochs` has no effect then."""
     folds: FoldsConfig = FoldsConfig()
     """How teachers are trained that speak of the training part."""
     student: Annotated[LinearConfig | LayersConfig | TowersConfig | TreesConfig, Field(discriminator="kind")]
@@ -83,13 +106,18 @@ class DistillConfig(Config):
     @model_validator(mode="after")
     def _somebody_teaches(self) -> "DistillConfig":
         taught = [term.kind for term in self.losses if not isinstance(term, LabelTerm)]
-        if self.teacher is not None and self.scores:
-            raise ValueError("give 'teacher' or 'scores', not both")
-        if taught and not self.teachers and not self.scores:
+        if (self.teacher is not None) + bool(self.scores) + (self.live is not None) > 1:
+            raise ValueError("give one of 'teacher', 'scores' and 'live'")
+        is_taught = bool(self.teachers or self.scores or self.live)
+        if self.live is not None and isinstance(self.student, TreesConfig):
+            raise ValueError("a boosted student cannot learn live; choose another kind of student")
+        if self.live is not None and not any(isinstance(term, LabelTerm) for term in self.losses):
+            raise ValueError("a live student goes on alone from labels: add a loss of labels")
+        if taught and not is_taught:
             raise ValueError(
                 f"the loss {taught[0]!r} needs a teacher: name one with 'teacher', or give files of scores"
             )
-        if not taught and (self.teachers or self.scores):
+        if not taught and is_taught:
             raise ValueError('no loss listens to the teacher: add one such as { kind = "differences" }, or remove it')
         if isinstance(self.student, TreesConfig) and "training" in self.model_fields_set:
             raise ValueError("'training' has no effect on a boosted student; set student.learning_rate and others")
@@ -123,11 +151,16 @@ def fit_student(
         place = sets.candidates_of(chosen)
         said = None if teacher is None else FlatColumn(teacher.values[place], teacher.observed[place])
         parts.append(SetData.of(sets.take(chosen), said))
-    rate = np.clip(parts[0].sets.is_positive.mean(), 1e-4, 1 - 1e-4)
-    base = float(np.log(rate / (1 - rate)))
+    base = base_of(parts[0].sets)
     if isinstance(config.student, TreesConfig):
         return _grown(config, config.student, parts[0], parts[1], base, aggregates or [])
     return _trained(config, config.student, parts[0], parts[1], base, folder, start, aggregates or [])
+
+
+def base_of(sets: ExampleSets) -> float:
+    """The logit of what share of the candidates is positive: where scores begin."""
+    rate = np.clip(sets.is_positive.mean(), 1e-4, 1 - 1e-4)
+    return float(np.log(rate / (1 - rate)))
 
 
 def _trained(
@@ -149,13 +182,13 @@ def _trained(
     batches = [asked.batch(rows) for rows in length_batches(asked.lengths, 4 * config.training.tokens_per_batch)]
 
     def validate() -> dict[str, float]:
-        return {"negative_loss": -_loss(objective, batches, [student(*batch.inputs) for batch in batches])}
+        return {"negative_loss": -loss_of(objective, batches, [student(*batch.inputs) for batch in batches])}
 
     train(objective, objective, data, validate, config.training, folder, start)
     return student.eval()
 
 
-def _loss(objective: Distillation, batches: list[SetBatch], scores: list[Tensor]) -> float:
+def loss_of(objective: Distillation, batches: list[SetBatch], scores: list[Tensor]) -> float:
     """The loss of all batches together, with the weights that training ends with."""
     sums: dict[str, list[float]] = {}
     for batch, of in zip(batches, scores, strict=True):
@@ -213,7 +246,7 @@ class _Slopes:
     def loss(self, scores: NDArray[np.float64]) -> float:
         """The loss of raw scores (I,)."""
         with torch.inference_mode():
-            return _loss(self.objective, self.batches, self._padded(scores))
+            return loss_of(self.objective, self.batches, self._padded(scores))
 
     def _padded(self, scores: NDArray[np.float64]) -> list[Tensor]:
         padded = []

@@ -5,6 +5,7 @@ Shape letters: B sets, N candidates.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -19,7 +20,7 @@ from upnext.losses.pairwise import PairForm, label_pair_loss, pair_difference_lo
 from upnext.losses.ranks import WeightForm, rank_loss, rank_pair_weights, rank_step_loss
 from upnext.losses.sets import as_one_set
 
-__all__ = ["AnyTerm", "Distillation", "LabelTerm", "TeacherTerm", "term_sum"]
+__all__ = ["AnyTerm", "Distillation", "LabelConfig", "LabelTerm", "LiveDistillation", "TeacherTerm", "term_sum"]
 
 
 class Schedule(Config):
@@ -233,3 +234,27 @@ class Distillation(nn.Module):
             name = term.kind if term.kind not in found else f"{term.kind}-{number}"
             found[name] = total * (term.weight * factor), count
         return found
+
+
+class LiveDistillation(nn.Module):
+    """Teacher and student trained together on a stream: each batch is scored by the teacher before it learns from it.
+
+    The student learns from these scores, and after `until` steps goes on alone, from labels.
+    """
+
+    def __init__(self, teacher: Distillation, student: Distillation, until: int) -> None:
+        super().__init__()
+        self.teacher, self.student, self.until = teacher, student, until
+        of_labels = [term for term in student.terms if isinstance(term, LabelTerm)]
+        self.alone = Distillation(nn.Identity(), of_labels, student.relevant)  # the student's weights have one place
+
+    def forward(self, batch: SetBatch, step: int) -> dict[str, Means]:
+        """The student's terms, and `teacher.` those of the teacher. What each reads are halves of the inputs."""
+        half = len(batch.inputs) // 2
+        scores = self.student.model(*batch.inputs[half:])
+        if step >= self.until:
+            return self.alone.of_scores(scores, batch, step)
+        said = self.teacher.model(*batch.inputs[:half])
+        found = {f"teacher.{name}": term for name, term in self.teacher.of_scores(said, batch, step).items()}
+        heard = replace(batch, teacher=Column(said.detach(), batch.mask))
+        return found | self.student.of_scores(scores, heard, step)

@@ -25,8 +25,9 @@ from upnext.features.aggregates import Aggregate
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
 from upnext.fitting.costs import cost_of
-from upnext.fitting.distillation import DistillConfig, fit_student, scores_of
+from upnext.fitting.distillation import AnyStudent, DistillConfig, fit_student, scores_of
 from upnext.fitting.folds import FoldsConfig, mean_scores, out_of_fold
+from upnext.fitting.live import fit_live
 from upnext.fitting.said import read_said, write_said
 from upnext.models.build import save_any
 from upnext.preparation.example_sets import LogExamples, check_examples, examples_of
@@ -135,8 +136,14 @@ def run(
         aggregates = [Aggregate.model_validate(one) for one in made_of.get("aggregates", [])]
         # 2. the student
         folder, started = draft.keep(), time.perf_counter()
+        model: AnyStudent
         try:
-            model = fit_student(config, sets, heard, folder, replace(start, recipe=folder.name), aggregates)
+            begin = replace(start, recipe=folder.name)
+            if config.live is not None:
+                model, teacher = fit_live(config, config.live, sets, folder, begin, aggregates)
+                save_any(teacher, draft.folder / "teacher")
+            else:
+                model = fit_student(config, sets, heard, folder, begin, aggregates)
         except BadConfig as error:
             raise BadConfig(f"distill.{name}: {error}") from None
         save_any(model, draft.folder)

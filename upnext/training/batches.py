@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["length_batches", "shuffled_batches"]
+__all__ = ["length_batches", "ordered_batches", "shuffled_batches"]
 
 _POOL = 64
 """Batches per pool: rows are sorted by length inside a pool, so that rows still mix between epochs."""
@@ -25,6 +25,20 @@ def length_batches(lengths: NDArray[np.int64], tokens_per_batch: int) -> Iterato
         size = max(1, int(np.searchsorted(cost, tokens_per_batch, side="right")))
         yield order[start : start + size]
         start += size
+
+
+def ordered_batches(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[NDArray[np.int64]]:
+    """Cut all rows, in their order, into batches of at most so many tokens, padding aside: what a stream brings.
+
+    Args:     lengths: (R,) tokens per row; a row longer than the budget gets a batch of its own.
+    """
+    batches, start, ends = [], 0, np.cumsum(np.maximum(lengths, 1))
+    while start < len(lengths):
+        before = ends[start - 1] if start else 0
+        end = max(start + 1, int(np.searchsorted(ends, before + tokens_per_batch, side="right")))
+        batches.append(np.arange(start, end))
+        start = end
+    return batches
 
 
 def shuffled_batches(

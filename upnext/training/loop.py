@@ -23,7 +23,7 @@ from upnext.base.configuration import Config
 from upnext.base.errors import UserError
 from upnext.base.files import replace_file
 from upnext.base.protocols import Objective, TrainingBatch
-from upnext.training.batches import shuffled_batches
+from upnext.training.batches import ordered_batches, shuffled_batches
 from upnext.training.checkpoint import Checkpoints, RunState
 from upnext.training.devices import Device
 from upnext.training.optimizers import adamw, clip_gradients
@@ -112,6 +112,8 @@ def train(
     config: TrainingConfig,
     folder: Path,
     start: Start | None = None,
+    *,
+    in_order: bool = False,
 ) -> TrainingResult:
     """Train a model in place, on the device it is on; it ends with the weights of its best epoch.
 
@@ -120,6 +122,7 @@ def train(
 
     Args:     validate: called after each epoch in evaluation mode; its first metric decides, larger is better.
               folder: receives checkpoints, and `history.jsonl`, a line per epoch; one run at a time may use it.
+              in_order: batches come in the order of the data, as a stream brings them, and are not shuffled.
     Raises:   UserError: nothing to train on, or the loss is no longer a number.
               BadArtifact: the checkpoint to go on from is damaged, or of another recipe or device.
     """
@@ -127,7 +130,7 @@ def train(
         raise UserError("there is nothing to train on: no user has an event of the model's view in the training part")
     start = start or Start()
     checkpoints, tell = Checkpoints(folder), start.tell
-    run = _Run(model, objective, data, config, start.recipe)
+    run = _Run(model, objective, data, config, start.recipe, in_order)
     where = checkpoints.where()
     if start.resume:
         checkpoints.load(run.state, model, run.optimizer)
@@ -188,7 +191,9 @@ class _Run(Generic[_Batch]):
         data: TrainingData[_Batch],
         config: TrainingConfig,
         recipe: str,
+        in_order: bool = False,
     ) -> None:
+        self.in_order = in_order
         self.model, self.objective, self.data, self.config = model, objective, data, config
         self.device = next(model.parameters()).device
         self.optimizer = adamw(model, config.learning_rate, config.weight_decay)
@@ -198,7 +203,9 @@ class _Run(Generic[_Batch]):
         self._warmup_steps = min(config.warmup_steps, self._total_steps // 10)
 
     def batches(self) -> list[NDArray[np.int64]]:
-        """The running epoch's batches: those of the generator as the epoch began."""
+        """The running epoch's batches: those of the generator as the epoch began, or in the order of the data."""
+        if self.in_order:
+            return ordered_batches(self.data.lengths, self.config.tokens_per_batch)
         self._generator.bit_generator.state = self.state.batches
         return shuffled_batches(self.data.lengths, self.config.tokens_per_batch, self._generator)
 
