@@ -18,7 +18,7 @@ SETTINGS = {
     "examples": "x",
     "student": {"kind": "linear"},
     "losses": [{"kind": "label"}, {"kind": "differences", "weight": 0.5}],
-    "live": {"teacher": {"kind": "mlp", "hidden": [8], "dropout": 0.2}, "until": 0.6},
+    "live": {"teacher": {"kind": "mlp", "hidden": [8], "dropout": 0.2}, "losses": [{"kind": "label"}], "until": 0.6},
     "training": {"learning_rate": 0.05, "tokens_per_batch": 60, "checkpoint_every": 2, "warmup_steps": 0},
 }
 CONFIG = DistillConfig.model_validate(SETTINGS)

@@ -25,7 +25,7 @@ from upnext.models.boosted import Boosted
 from upnext.models.boosted_config import BoostedConfig
 from upnext.models.student import LayersConfig, LinearConfig, Student, StudentConfig, TowersConfig, inputs_of
 from upnext.models.trees import BoostingConfig, Part, grow_down, matrix, told_apart
-from upnext.objectives.distillation import AnyTerm, Distillation, LabelConfig, LabelTerm
+from upnext.objectives.distillation import AnyTerm, Distillation, LabelTerm
 from upnext.training.batches import length_batches
 from upnext.training.loop import Start, TrainingConfig, train
 
@@ -75,7 +75,7 @@ class LiveConfig(Config):
 
     teacher: Annotated[LinearConfig | LayersConfig | TowersConfig, Field(discriminator="kind")]
     """What it is."""
-    losses: Annotated[list[Annotated[LabelTerm, Field(discriminator="kind")]], Field(min_length=1)] = [LabelConfig()]
+    losses: Annotated[list[Annotated[LabelTerm, Field(discriminator="kind")]], Field(min_length=1)]
     """The terms of its loss: labels, and their order."""
     until: Annotated[float, Field(gt=0, le=1)] = 0.5
     """The share of the stream after which the student goes on alone, from labels."""

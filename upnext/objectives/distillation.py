@@ -20,7 +20,7 @@ from upnext.losses.pairwise import PairForm, label_pair_loss, pair_difference_lo
 from upnext.losses.ranks import WeightForm, rank_loss, rank_pair_weights, rank_step_loss
 from upnext.losses.sets import as_one_set
 
-__all__ = ["AnyTerm", "Distillation", "LabelConfig", "LabelTerm", "LiveDistillation", "TeacherTerm", "term_sum"]
+__all__ = ["AnyTerm", "Distillation", "LabelTerm", "LiveDistillation", "TeacherTerm", "term_sum"]
 
 
 class Schedule(Config):
