@@ -216,7 +216,7 @@ def measured(scores: Scores, sets: ExampleSets, seconds: float) -> Row:
 
 
 def costs(data: Data) -> dict[str, dict[str, float]]:
-    """Parameters, bytes, and the milliseconds of a request for 500 candidates whose features are there.
+    """Parameters, bytes, and a processor's milliseconds for a request for 500 candidates whose features are there.
 
     Of a teacher and a student, asked in turns in one process; students have one shape, whoever teaches them.
     """
@@ -229,7 +229,7 @@ def costs(data: Data) -> dict[str, dict[str, float]]:
     took: dict[str, list[float]] = {who: [] for who in models}
     for _ in range(_TURNS):
         for who, model in models.items():
-            took[who] += seconds_of_answers([model], sets, _REQUESTS)
+            took[who] += seconds_of_answers([model], sets, _REQUESTS, time.process_time)
     return {
         who: {
             "parameters": float(parameters_of(model)),

@@ -217,11 +217,11 @@ def distillation_section(rows: list[Row]) -> list[str]:
     lines = [
         "## Rank distillation",
         "",
-        "A small network learns labels, and in several ways what a teacher says of candidates that it never saw. Beneath",
-        "each figure the difference to the student alone, with Student's 95 % interval over seeds, paired by seed. *Gain",
-        "kept* is the share of the teacher's rise in NDCG over a random order; *gap closed* that over the student alone,",
-        "without meaning where the teacher is no better. Costs are of one request for 500 candidates whose features are",
-        "there, everybody asked in turns in one process.",
+        "A small network learns labels, and in several ways what a teacher says of candidates that it never saw.",
+        "Beneath each figure stands the difference to the student alone, with Student's 95 % interval over seeds,",
+        "paired by seed. *Gain kept* is the share of the teacher's rise in NDCG over a random order; *gap closed* that",
+        "over the student alone, without meaning where the teacher is no better. Costs are of one request for 500",
+        "candidates whose features are there, in milliseconds of the processor, everybody asked in turns in one process.",
         "",
     ]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
