@@ -221,7 +221,8 @@ def distillation_section(rows: list[Row]) -> list[str]:
         "Beneath each figure stands the difference to the student alone, with Student's 95 % interval over seeds,",
         "paired by seed. *Gain kept* is the share of the teacher's rise in NDCG over a random order; *gap closed* that",
         "over the student alone, without meaning where the teacher is no better. Costs are of one request for 500",
-        "candidates whose features are there, in milliseconds of the processor, everybody asked in turns in one process.",
+        "candidates whose features are there, in milliseconds of the processor, everybody asked in turns in one",
+        "process.",
         "",
     ]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
