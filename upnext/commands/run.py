@@ -26,6 +26,7 @@ from upnext.fitting.held_back import hold_back
 from upnext.models.scorers import chain_of
 from upnext.models.two_towers import TwoTowersConfig
 from upnext.pipeline import distill, evaluate, finetune, prepare, pretrain, publish, rank, serve
+from upnext.serving.release import check_filters
 
 __all__ = ["STAGES", "run_stages"]
 
@@ -85,6 +86,7 @@ def _check_views(project: Project, artifact: Artifact) -> None:
         distill.check(examples, name, log)
     if project.publish is not None:
         publish.check(project.publish, log)
+        check_filters(project.publish, artifact.folder, project.publish.view)
         if project.publish.ranker in project.rank:
             asked = [one.name for one in chain_of(project.rank, project.publish.ranker)]
             rankers = [project.rank[name] for name in (*asked, project.publish.ranker) if name in project.rank]

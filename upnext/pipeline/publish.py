@@ -26,7 +26,7 @@ from upnext.serving.counted import declared_by, split_by_user
 from upnext.serving.histories import pack_history
 from upnext.serving.intake import check_context, check_feedback
 from upnext.serving.pasts import Pasts
-from upnext.serving.release import AGGREGATES, POSTED, SCORERS, ReleaseSettings
+from upnext.serving.release import AGGREGATES, POSTED, SCORERS, ReleaseSettings, check_filters
 from upnext.serving.retrieve import encode
 from upnext.serving.states import pack_states, state_key
 from upnext.store.embedded import LmdbStore
@@ -45,13 +45,8 @@ def run(config: ReleaseSettings, workspace: Workspace) -> Artifact:
     models = {name: workspace.current(f"model-{name}", "model", log) for name in names}
     models |= scorers_of(workspace, log, {} if config.ranker is None else {config.ranker: models[config.ranker]})
     parents = [log, *models.values()]
-    return workspace.ensure(
-        "release",
-        "release",
-        config.model_dump(mode="json"),
-        parents,
-        lambda draft: _publish(config, log, models, draft),
-    )
+    settings = config.model_dump(mode="json")
+    return workspace.ensure("release", "release", settings, parents, lambda draft: _publish(config, log, models, draft))
 
 
 def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, Artifact], draft: Draft) -> None:
@@ -89,6 +84,7 @@ def _publish(config: ReleaseSettings, log_artifact: Artifact, models: dict[str, 
                 )
         save_any(model, draft.folder / "models" / name)
     _write_aggregates(config, readers, log, catalogue, draft)
+    check_filters(config, log_artifact.folder, config.view or retriever.view)
     draft.metrics["temperature"] = models[config.retriever].manifest["metrics"].get("temperature")
     _write_histories(log, Vocabulary.load(log_artifact.folder / "users.vocabulary.arrow"), retriever, draft)
 

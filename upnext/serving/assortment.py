@@ -22,6 +22,7 @@ from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TITLE
 from upnext.base.selection import Parts
 from upnext.index.exact import ExactIndex
 from upnext.models.popularity import Popular, RecentlyPopular
+from upnext.serving.filters import blocks
 from upnext.serving.popular import PopularOrder
 from upnext.serving.records import ItemRecord
 from upnext.serving.release import Release
@@ -53,7 +54,7 @@ class Assortment:
 
     def prepare(self) -> None:
         """Work out now what would else be worked out when it is first asked for."""
-        _ = self.rows, self.everything, self.catalogue, self.unscored, self.index, self.popular
+        _ = self.rows, self.everything, self.catalogue, self.unscored, self.index, self.popular, self.blocked_on
 
     def dense(self, item_id: ExternalId) -> int:
         """Number an item; 1 when neither the catalogue nor a change knows it."""
@@ -122,7 +123,26 @@ class Assortment:
         shown[:FIRST] = False
         shown[[dense for dense, one in self._changed.items() if not one.is_shown]] = False
         shown[len(self.release.catalogue) :] = [one.is_shown for one in self._new]
-        return shown
+        return shown & ~self._blocked(None)
+
+    @cached_property
+    def blocked_on(self) -> Mapping[str, NDArray[np.int64]]:
+        """The dense ids that the rules of a surface block there, by its name."""
+        return {surface: np.flatnonzero(self._blocked(surface)) for surface in self.release.settings.surface_filters}
+
+    def blocked_in(self, context: Mapping[str, str | float], num_items: int) -> NDArray[np.int64]:
+        """Of the first items by dense id, those that are blocked on the surface that a context names."""
+        blocked = self.blocked_on.get(self.release.settings.surface_of(context), np.zeros(0, np.int64))
+        return blocked[blocked < num_items]
+
+    def _blocked(self, surface: str | None) -> NDArray[np.bool_]:
+        """(W,) bool: the items that the rules of a surface block, or, for None, those of every surface."""
+        settings = self.release.settings
+        rules = settings.filter if surface is None else settings.surface_filters[surface]
+        blocked = np.pad(self.release.blocked[surface], (0, len(self._new)))
+        for dense, one in [*self._changed.items(), *enumerate(self._new, len(self.release.catalogue))]:
+            blocked[dense] = blocks(rules, one.item_id, self.columns(dense))
+        return blocked
 
     @cached_property
     def can_retrieve(self) -> NDArray[np.bool_]:

@@ -59,13 +59,14 @@ def recommend_everyone(
     share = release.settings.diversity
     wanted = k if release.ranker is None and not share else num_candidates(release.settings, k)
     allowed = (assortment.is_shown & assortment.can_retrieve)[None, :num_scored]
+    allowed[0, assortment.blocked_in(context or {}, num_scored)] = False
     for begin in range(0, len(release.users.ids), _USERS):
         users, ids = release.users.dense_ids[begin : begin + _USERS], release.users.ids[begin : begin + _USERS]
         everything = histories.read_many(ids)
         pasts = everything.before(now).below(num_scored)
         contexts = [context or {}] * len(users)
         request = make_request(release, np.full(len(users), time_ms), users, contexts)
-        hidden = hidden_items(release, pasts, np.array(unfamiliar))
+        hidden = hidden_items(release, pasts, np.array(unfamiliar), contexts)
         known = pasts.below(len(release.catalogue))
         with torch.inference_mode():
             state, _ = user_states(release, histories, ids, known, np.full(len(users), time_ms), _TOKENS)

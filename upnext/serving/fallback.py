@@ -39,7 +39,9 @@ class Fallback:
         release, assortment = self._histories.release, self._histories.assortment
         ((events, _),) = self._histories.read([query.user_id])
         past = Pasts.join([events.take((events.time_ms < query.time_ms) & (events.item >= FIRST))])
-        hidden = set(hidden_items(release, past, np.array(query.unfamiliar))[1].tolist())
+        context = query.context or {}
+        hidden = set(hidden_items(release, past, np.array(query.unfamiliar), [context])[1].tolist())
+        hidden |= set(assortment.blocked_in(context, len(assortment)).tolist())
         pairs = zip(self._row.items, self._row.scores, strict=True)
         best = [(item, score) for item, score in pairs if item not in hidden and assortment.is_shown[item]][: query.k]
         row = Row(self._row.name, self._row.title, self._row.reason, [i for i, _ in best], [s for _, s in best])

@@ -81,13 +81,16 @@ def generate(release: Release, histories: Histories, rollout: Rollout) -> list[I
     past = Pasts.join([events for events, _ in histories.read([rollout.user_id])]).before(np.array(rollout.time_ms))
     step_ms = median_gap_ms(past.events) if rollout.step_ms is None else rollout.step_ms
     may = (assortment.is_shown & assortment.can_retrieve)[None, : assortment.num_scored]
-    may[0, [item for item in hidden_items(release, past, np.array(False))[1] if item < may.shape[1]]] = False
+    context = rollout.context or {}
+    hidden = hidden_items(release, past, np.array(False), [context])[1]
+    may[0, hidden[hidden < may.shape[1]]] = False
+    may[0, assortment.blocked_in(context, may.shape[1])] = False
     user = np.array([release.users.dense(rollout.user_id)])
     imagined: list[Imagined] = []
     for time_ms in range(rollout.time_ms, rollout.time_ms + rollout.k * step_ms, step_ms):
         if not may.any():
             break
-        request = make_request(release, np.array([time_ms]), user, [rollout.context or {}])
+        request = make_request(release, np.array([time_ms]), user, [context])
         event = _next(release, histories, past, request, may, rollout, rng)
         imagined.append(event)
         may[0, event.item] = rollout.repeats

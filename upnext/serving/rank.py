@@ -102,8 +102,7 @@ def expected_utility(links: Mapping[str, Link], outputs: Mapping[str, Tensor], w
 
 def _weights(settings: ReleaseSettings, contexts: Sequence[Mapping[str, str | float]]) -> dict[str, Tensor]:
     """Each component's weight for each query: that of its surface, else that of every surface."""
-    surfaces = [str(context.get(settings.surface_context, "")) for context in contexts]
-    chosen = [settings.surfaces.get(surface, settings.utility) for surface in surfaces]
+    chosen = [settings.surfaces.get(settings.surface_of(context), settings.utility) for context in contexts]
     names = sorted({name for weights in chosen for name in weights})
     return {name: torch.tensor([weights.get(name, 0.0) for weights in chosen]) for name in names}
 

@@ -88,7 +88,8 @@ def recommend(release: Release, histories: Histories, queries: Sequence[Query]) 
     users = np.array([release.users.dense(query.user_id) for query in queries], np.int64)
     contexts = [query.context or {} for query in queries]
     request = make_request(release, times, users, contexts)
-    hidden = hidden_items(release, pasts, np.array([query.unfamiliar for query in queries]))
+    hidden = hidden_items(release, pasts, np.array([query.unfamiliar for query in queries]), contexts)
+    hidden = _with_blocked(assortment, hidden, contexts)
     # Rows are retrieved together and arranged in order.
     counts = np.array([num_candidates(release.settings, query.k) for query in queries])
     wanted = int(counts.max())
@@ -127,7 +128,7 @@ def row_for_anyone(release: Release, histories: Histories, time_ms: int, k: int)
     times, assortment = np.array([time_ms]), histories.assortment
     nothing = Pasts.join([histories.as_events([])])
     request = make_request(release, times, np.array([UNKNOWN]), [{}])
-    hidden = hidden_items(release, nothing, np.array(False))
+    hidden = hidden_items(release, nothing, np.array(False), [{}])
     with torch.inference_mode():
         best = _popular(release, assortment, nothing, request, k, hidden)
         if best is None:
@@ -140,6 +141,20 @@ def row_for_anyone(release: Release, histories: Histories, time_ms: int, k: int)
     if release.popular is None:
         return _row(FOR_YOU, "For you", "What suits a new visitor", pairs, k, set())
     return _row(POPULAR, *_popular_title(release.popular), pairs, k, set())
+
+
+def _with_blocked(
+    assortment: Assortment,
+    hidden: tuple[NDArray[np.int64], NDArray[np.int64]],
+    contexts: Sequence[Mapping[str, str | float]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What may not be shown, with what is blocked on the surface of each query."""
+    blocked = [assortment.blocked_in(context, len(assortment)) for context in contexts]
+    if not any(map(len, blocked)):
+        return hidden
+    user = np.concatenate([hidden[0], np.repeat(np.arange(len(blocked)), list(map(len, blocked)))])
+    order = np.argsort(user, kind="stable")
+    return user[order], np.concatenate([hidden[1], *blocked])[order]
 
 
 def _popular_title(model: AnyModel) -> tuple[str, str]:

@@ -25,10 +25,11 @@ from pydantic import Field, model_validator
 
 from upnext.base.artifacts import Artifact
 from upnext.base.configuration import Config, Duration, Weight, parse_config
-from upnext.base.errors import BadArtifact
+from upnext.base.errors import BadArtifact, BadConfig
 from upnext.base.ids import FIRST
 from upnext.base.protocols import Index, VectorRetriever, lag_of
 from upnext.base.schema import TITLE, Schema
+from upnext.base.views import ALL
 from upnext.features.catalogue import Catalogue
 from upnext.features.online_aggregates import Run
 from upnext.features.people import People
@@ -36,10 +37,11 @@ from upnext.features.vocabulary import Vocabulary
 from upnext.index.exact import ExactIndex
 from upnext.models.build import AnyModel, AnyRanker, load_any, load_model
 from upnext.models.scorers import Asks, Scorer
+from upnext.serving.filters import FilterConfig, blocked_by, check_filter
 from upnext.serving.titles import TitleIndex
 from upnext.store.embedded import LmdbStore
 
-__all__ = ["AGGREGATES", "POSTED", "SCORERS", "Release", "ReleaseSettings"]
+__all__ = ["AGGREGATES", "POSTED", "SCORERS", "Release", "ReleaseSettings", "check_filters"]
 
 AGGREGATES = "aggregates"
 """The folder of a release with the events that its ranker's aggregates count, sorted."""
@@ -82,6 +84,10 @@ class ReleaseSettings(Config):
     """Never recommend what the user chose before; switch it off where people repeat items."""
     hide: str | None = None
     """Never show a user an item that one of their events marks so: `dislike == 1`."""
+    filter: FilterConfig = FilterConfig()
+    """What is shown nobody, and what a user is shown no more, on every surface."""
+    surface_filters: dict[str, FilterConfig] = {}
+    """The same for a surface of its own, by the surface's name, in addition to `filter`."""
     page_context: dict[str, str | float] = {}
     """The contexts in which the page asks, and which it posts with what people do: `{ surface = "home" }`."""
     actions: dict[str, dict[str, float]] = {"play": {}}
@@ -103,6 +109,15 @@ class ReleaseSettings(Config):
             if self.ranker is not None and not any(weights.values()):
                 raise ValueError(f"every feedback in {where} is worth nothing: give one of them a weight other than 0")
         return self
+
+    def surface_of(self, context: Mapping[str, str | float]) -> str:
+        """The surface that a request's context names, "" if none."""
+        return str(context.get(self.surface_context, ""))
+
+    def most_shown(self, surface: str) -> float:
+        """After how many events in vain a user is not shown an item again on a surface; infinity if never."""
+        rules = (self.filter, self.surface_filters.get(surface, FilterConfig()))
+        return min((one.most_shown for one in rules if one.most_shown is not None), default=float("inf"))
 
 
 @dataclass(frozen=True)
@@ -208,6 +223,12 @@ class Release:
         )
 
     @cached_property
+    def blocked(self) -> Mapping[str | None, NDArray[np.bool_]]:
+        """(V,) bool: which items of the catalogue are blocked on every surface, under None, and on each with rules."""
+        rules = [(None, self.settings.filter), *self.settings.surface_filters.items()]
+        return {surface: blocked_by(one, self.catalogue) for surface, one in rules}
+
+    @cached_property
     def directions(self) -> ExactIndex:
         """Item vectors of length 1, by dense id: their dot products are cosines; zeros stay zeros."""
         assert isinstance(self.retriever, VectorRetriever)
@@ -232,6 +253,31 @@ class _Asked(Config):
     """The file `scorers.json`."""
 
     scorers: list[Asks] = []
+
+
+def check_filters(settings: ReleaseSettings, folder: Path, view: str | None) -> None:
+    """Check that the rules of a release name what there is.
+
+    Args:     folder: of the prepared log; view: the events that count as chosen, if known.
+    Raises:   BadConfig: an item, a column, a value or a surface that there is not, or a rule without an effect.
+    """
+    catalogue, context = Catalogue.load(folder), settings.surface_context
+    file = folder / f"context.{context}.vocabulary.arrow"
+    surfaces = [str(one) for one in Vocabulary.load(file).ids] if settings.surface_filters and file.is_file() else []
+    for name in settings.surface_filters:
+        if name not in surfaces:
+            raise BadConfig(
+                f"publish.surface_filters has rules for {name!r}; the context {context!r} of the log is one of"
+                f" {surfaces}: mend the name, or say with publish.surface_context what tells surfaces apart"
+            )
+    tables = {f"surface_filters.{name}": rules for name, rules in settings.surface_filters.items()}
+    for table, rules in {"filter": settings.filter, **tables}.items():
+        check_filter(rules, catalogue, f"publish.{table}")
+        if rules.most_shown is not None and view == ALL:
+            raise BadConfig(
+                f"publish.{table}.most_shown has no effect: every event counts as chosen; name with publish.view the"
+                " events that do, or remove it"
+            )
 
 
 def _index(retriever: VectorRetriever, catalogue: Catalogue) -> ExactIndex:

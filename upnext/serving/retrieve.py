@@ -17,6 +17,7 @@ from upnext.base.selection import Parts, best_of_parts
 from upnext.base.views import ALL
 from upnext.models.build import AnyModel, AnyRanker
 from upnext.models.stream import stream_of
+from upnext.serving.filters import shown_in_vain
 from upnext.serving.pasts import Pasts
 from upnext.serving.release import Release
 
@@ -122,11 +123,13 @@ def encode_ranges(
 
 
 def hidden_items(
-    release: Release, pasts: Pasts, unfamiliar: NDArray[np.bool_]
+    release: Release, pasts: Pasts, unfamiliar: NDArray[np.bool_], contexts: Sequence[Mapping[str, str | float]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """What may not be shown: user numbers in rising order, and the dense id that each may not see.
+    """What users may not be shown for what they did: user numbers in rising order, and the dense id that each may not
+    see. What a surface blocks for everybody is `Assortment.blocked_on`.
 
     Args:     unfamiliar: (B,) or one for all: who is to be shown only what they never met, in any event.
+              contexts: of each request: they name its surface.
     """
     settings, events = release.settings, pasts.events
     is_hidden = np.repeat(np.broadcast_to(unfamiliar, len(pasts)), pasts.lengths)
@@ -134,6 +137,9 @@ def hidden_items(
         is_hidden |= True if release.view == ALL else events.views[release.view]
     if settings.hide is not None:
         is_hidden |= release.schema.select(settings.hide, events.columns)
+    most = np.array([settings.most_shown(settings.surface_of(context)) for context in contexts])
+    if np.isfinite(most).any():
+        is_hidden |= shown_in_vain(pasts.user, events.item, events.views[release.view], most)
     return pasts.user[is_hidden], events.item[is_hidden]
 
 
