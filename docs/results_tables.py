@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +113,13 @@ def results_page(rows: list[Row]) -> str:
             lines += foreseen_tables([row for row in rows if row["dataset"] == dataset and _is_foreseen(row)])
     taught = [row for row in rows if row["benchmark"] == _DISTILLATION]
     lines += distillation_section(taught) if taught else []
+    ranked = [row for row in rows if row["benchmark"] == _RANKERS]
+    for name in dict.fromkeys(row["dataset"] for row in ranked):
+        lines += rankers_section([row for row in ranked if row["dataset"] == name])
     watched = [row for row in rows if row["benchmark"] == _WATCH_TIME]
     lines += watch_time_section(watched) if watched else []
-    others = [row for row in rows if row["k"] is None and not _is_foreseen(row) and row not in watched + taught]
+    apart = taught + ranked + watched
+    others = [row for row in rows if row["k"] is None and not _is_foreseen(row) and row not in apart]
     if others:
         lines += ["## Other measurements", "", "In brackets: the lowest and the highest of several runs.", ""]
         cells = [(r["benchmark"], r["dataset"], r["model"], r["variant"], r["metric"], _figure(r)) for r in others]
@@ -140,15 +144,18 @@ _COLUMNS = {
     "utility_ndcg": "NDCG of utility",
     "nip_loss": "Next-item loss",
 }
-_APART = ("normalised_entropy", "auc", "user_auc", "mae")
+_ALSO = {"log_loss": "log-loss", "calibration_error": "calibration error"}
+"""What is said of rankers besides."""
+_APART = ("normalised_entropy", "auc", "user_auc", "mae", *_ALSO)
 """Metrics with a table of their own, a column for each feedback; the others share one."""
-_SMALLER_IS_BETTER = ("normalised_entropy", "mae", "nip_loss")
+_SMALLER_IS_BETTER = ("normalised_entropy", "mae", "nip_loss", *_ALSO)
 
 
 def _is_foreseen(row: Row) -> bool:
     return str(row["benchmark"]).startswith("argus ") and row["k"] is None
 
 
+_RANKERS = "rankers"
 _WATCH_TIME = "watch time"
 _WATCH_COLUMNS = {
     "mae": ("absolute error, s", 1),
@@ -270,17 +277,26 @@ def _last_protocol(rows: list[Row], dataset: str) -> str:
     return [group.protocol for group in groups(rows) if group.dataset == dataset][-1]
 
 
-def foreseen_tables(rows: list[Row]) -> list[str]:
+def rankers_section(rows: list[Row]) -> list[str]:
+    """Rankers of one data set side by side: their tables, what training took, and how the figures came about."""
+    minutes = {row["model"]: row["minutes"] for row in rows if row["minutes"] is not None}
+    took = ", ".join(f"{name} {value:g}" for name, value in minutes.items())
+    lines = [f"## {rows[0]['dataset']}", "", *foreseen_tables(rows, _COLUMNS | _ALSO)]
+    lines += [*textwrap.wrap(f"Minutes of training, beside other work: {took}.", 118), ""]
+    return [*lines, *Group(rows).facts(), ""]
+
+
+def foreseen_tables(rows: list[Row], known: Mapping[str, str] = _COLUMNS) -> list[str]:
     """A table per metric with a column for each feedback, and one of order and next items; none of no rows."""
     of = {(row["model"], row["metric"], row["feedback"]): row for row in rows}
-    columns = [(metric, feedback) for _, metric, feedback in of if metric in _COLUMNS]
-    columns = sorted(dict.fromkeys(columns), key=lambda column: list(_COLUMNS).index(column[0]))
+    columns = [(metric, feedback) for _, metric, feedback in of if metric in known]
+    columns = sorted(dict.fromkeys(columns), key=lambda column: list(known).index(column[0]))
     tables = [[column for column in columns if column[0] == metric] for metric in _APART]
     tables.append([column for column in columns if column[0] not in _APART])
     lines = []
     for some in filter(None, tables):
         names = [name for name in dict.fromkeys(name for name, *_ in of) if any((name, *one) in of for one in some)]
-        header = [f"{one[1]}: {_COLUMNS[one[0]]}" if one[0] in _APART else _COLUMNS[one[0]] for one in some]
+        header = [f"{one[1]}: {known[one[0]]}" if one[0] in _APART else known[one[0]] for one in some]
         cells = [(name, *(_foreseen(of, name, *one) for one in some)) for name in names]
         lines += [*table(["Model", *header], cells), ""]
     if lines:
