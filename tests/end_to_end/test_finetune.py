@@ -167,7 +167,7 @@ def test_a_killed_fine_tuning_goes_on_bit_for_bit(project):
         ("finetune.towers.shortest_history=20", "'argus' reads 20 events"),
         ("finetune.towers.lag=1y", "is no duration"),
         ("finetune.towers.lag=100d", "nothing to fine-tune on"),
-        ("finetune.towers.heads=2", "unknown key 'finetune.towers.heads'; allowed here: dropout, from, hold_back, kind, lag"),
+        ("finetune.towers.heads=2", "unknown key 'finetune.towers.heads'; allowed here: dropout, from, hold_back"),
         ("pretrain.towers.model.kind=popular", "[pretrain] and [finetune] both have a model 'towers'"),
         ("evaluate.utility={ liked = 1.0 }", "a utility weight for the feedback 'liked'; the log has"),
         ("evaluate.pairs=1y", "evaluate.pairs"),
