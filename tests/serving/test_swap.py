@@ -19,7 +19,7 @@ from tests.serving.asking import ids, post, rows
 from tests.serving.projects import STRANGE, STRANGE_ITEMS, Published, publish_other, publish_strange
 from tests.serving.test_posted_flow_back import make_all, own_workspace
 from upnext.base.artifacts import Artifact, Workspace
-from upnext.base.errors import BadArtifact
+from upnext.base.errors import BadArtifact, Unreachable
 from upnext.base.files import file_hash
 from upnext.events.log import EventLog
 from upnext.features.catalogue import Catalogue
@@ -241,6 +241,24 @@ def test_the_old_one_is_let_go_without_a_search_for_garbage(
         gc.enable()
 
 
+def test_one_that_could_not_be_loaded_can_be_later(
+    tiny: Published, other: Published, start: Callable[[Published], Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = start(tiny)
+
+    def fail(running: Running, border: Callable[[], None]) -> None:
+        raise MemoryError("just now")
+
+    monkeypatch.setattr(Running, "catch_up", fail)
+    with pytest.raises(MemoryError) as kept:  # and with it the frames of what failed, and the release in them
+        service.swap(other.release)
+    assert service.serves == tiny.release.name
+    monkeypatch.undo()
+    service.swap(other.release)
+    assert service.serves == other.release.name
+    del kept
+
+
 def copied(workspace: Workspace, release: Path, name: str) -> Path:
     """A release under another name, to be damaged."""
     folder = workspace.root / "artifacts" / name
@@ -306,9 +324,11 @@ def test_a_refused_one_is_tried_again_after_longer_and_longer(monkeypatch: pytes
 
     class Nothing:
         serves = "a"
-        is_mended = False
+        is_mended, is_away = False, False
 
         def current(self) -> str:
+            if self.is_away:
+                raise Unreachable("nobody answers")
             return "b"
 
         def fetch(self, name: str) -> Path:
@@ -329,6 +349,9 @@ def test_a_refused_one_is_tried_again_after_longer_and_longer(monkeypatch: pytes
         now = float(second)
         follower._look()
     assert tried == [0, 10, 30, 70]
+    for both.is_away, why in ((True, "nobody answers"), (False, "b is refused: damaged")):  # that changes no wait
+        follower._look()
+        assert (follower.refused, len(tried)) == (why, 4)
     now, both.is_mended = 1000.0, True
     follower._look()
     follower._look()

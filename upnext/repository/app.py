@@ -11,6 +11,7 @@ POST /v1/releases/{name}/finish             it takes its place, and is the curre
 
 import asyncio
 import hmac
+import json
 import re
 import secrets
 from collections.abc import Iterator
@@ -157,23 +158,30 @@ async def take(request: AnyRequest, name: FromPath[str]) -> dict[str, Any]:
     """Take a file of a release that is being pushed."""
     repository = _of(request)
     repository.check_token(request)
-    listed, incoming = repository.announced(name)
-    path = _path(request, name)
-    if path not in listed.files:
-        raise BadRequest(f"the manifest of {name} lists no file {path[:100]!r}")
-    size, count = listed.files[path].size, 0
-    part = incoming.part(path, f".{secrets.token_hex(8)}")
+    path, count = _path(request, name), 0
     try:
-        with part.open("wb") as target:
-            async for chunk in request.stream():
-                count += len(chunk)
-                if count > size:
-                    raise BadRequest(f"{path} is to have {size:,} bytes, and more come")
-                target.write(chunk)
-        await asyncio.to_thread(incoming.take, path, part)
-    finally:
-        part.unlink(missing_ok=True)
-    return {"bytes": size}
+        async with repository.changing:  # a release that takes its place just then takes no part along
+            listed, incoming = repository.announced(name)
+            if path not in listed.files:
+                raise BadRequest(f"the manifest of {name} lists no file {path[:100]!r}")
+            size, part = listed.files[path].size, incoming.part(path, f".{secrets.token_hex(8)}")
+            target = part.open("wb")
+        try:
+            with target:
+                async for chunk in request.stream():
+                    count += len(chunk)
+                    if count > size:
+                        raise BadRequest(f"{path} is to have {size:,} bytes, and more come")
+                    target.write(chunk)
+            await asyncio.to_thread(incoming.take, path, part)
+        finally:
+            part.unlink(missing_ok=True)
+    except (NotFound, FileNotFoundError):  # another push may have brought the whole release meanwhile
+        if await asyncio.to_thread(already_here, repository.workspace, name) is None:
+            raise
+        async for chunk in request.stream():
+            count += len(chunk)
+    return {"bytes": count}
 
 
 @post("/v1/releases/{name:str}/finish", status_code=200)
@@ -181,7 +189,10 @@ async def finish(request: AnyRequest, name: FromPath[str]) -> dict[str, Any]:
     """Compare every file with its hash, put the release in its place, and last of all point to it."""
     repository = _of(request)
     repository.check_token(request)
-    said = await request.json()
+    try:
+        said = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        said = None
     if not isinstance(said, dict) or not isinstance(make_current := said.get("current", True), bool):
         raise BadRequest('the body says whether to point to it: {"current": true}')
     async with repository.changing:

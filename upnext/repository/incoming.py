@@ -91,8 +91,9 @@ class Incoming:
         for name in self._listed.files:
             if not self._is_whole(name):
                 raise BadArtifact(f"{self._listed.name}: {name} has not come yet, or was changed; send it again")
-        for part in [path for path in self._paths() if path.name.endswith(PART)]:
-            part.unlink()
+        listed = {self._folder / name for name in self._listed.files}
+        for other in [path for path in self._paths() if path.is_file() and path not in listed]:
+            other.unlink()  # parts, and what an earlier try listed under this name
         (self._folder / MANIFEST).write_bytes(self._listed.raw)
         for path in (*self._paths(), self._folder):
             flush(path)

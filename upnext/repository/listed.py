@@ -70,6 +70,10 @@ class Listed:
         except (ValueError, RecursionError) as error:
             raise BadArtifact(f"the manifest of {name} is no JSON ({error}); publish the release again") from None
         check_manifest(manifest, name)
+        kinds = {"config": dict, "metrics": dict, "parents": list, "schema": str, "code_version": str}
+        for key, kind in kinds.items():
+            if not isinstance(manifest[key], kind):
+                raise BadArtifact(f"the manifest of {name} has {manifest[key]!r:.100} as its {key}; publish it again")
         if manifest["kind"] != "release":
             raise BadArtifact(f"{name} is a {manifest['kind']}, not a release")
         if (found := name_of(manifest)) != name:
@@ -85,6 +89,8 @@ def _files(name: str, manifest: Mapping[str, Any]) -> dict[str, File]:
         _check_path(name, path)
         if not isinstance(hashes[path], str) or not _HASH.fullmatch(hashes[path]):
             raise BadArtifact(f"the manifest of {name} has no SHA-256 for {path}; publish the release again")
+        if any(str(outer) in hashes for outer in PurePosixPath(path).parents):
+            raise BadArtifact(f"{name} lists {path!r} inside of what it lists as a file; publish the release again")
         if type(sizes[path]) is not int or sizes[path] < 0:
             raise BadArtifact(f"the manifest of {name} gives {path} the size {sizes[path]!r}; publish it again")
     return {path: File(hashes[path], sizes[path]) for path in hashes}

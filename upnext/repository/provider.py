@@ -6,7 +6,6 @@ It is asked at its own address alone: a redirect is refused. What it sends is bo
 import contextlib
 import http.client
 import json
-import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,9 @@ _CHUNK = 1 << 20
 _WAIT_S = 30
 """For the next bytes."""
 
+_COMPARED_PER_S = 50_000_000
+"""Bytes that the slowest of providers compares with their hashes in a second, before it answers."""
+
 _LARGEST_ANSWER = 1 << 20
 
 
@@ -32,12 +34,15 @@ class Provider:
     """
 
     def __init__(self, address: str, token: str | None = None) -> None:
-        parts = urlsplit(address)
         try:
-            self._host, self._port = parts.hostname, parts.port
+            parts = urlsplit(address)
+            self._host, self._port = parts.hostname or "", parts.port
+            self._host.encode("idna"), parts.path.encode("ascii")
+            is_more = bool(parts.username or parts.query or parts.fragment) or " " in address
+            is_right = parts.scheme in ("http", "https") and bool(self._host) and address.isprintable() and not is_more
         except ValueError:
-            self._host = None
-        if parts.scheme not in ("http", "https") or not self._host or parts.username or parts.query or parts.fragment:
+            is_right = False
+        if not is_right:
             raise BadConfig(f"{address!r} is no address of releases; give one such as http://models:8100")
         self.address = address.rstrip("/")
         self._is_https, self._path = parts.scheme == "https", parts.path.rstrip("/")
@@ -78,25 +83,33 @@ class Provider:
 
     def begin(self, listed: Listed) -> list[str]:
         """Announce a release that is to be pushed; the files that are to be sent."""
-        said = self._json("PUT", f"/v1/releases/{listed.name}/manifest", listed.raw)
-        return [name for name in said.get("missing", []) if name in listed.files]
+        said = self._json("PUT", f"/v1/releases/{listed.name}/manifest", listed.raw, compared=listed.size)
+        return [name for name in listed.files if name in said.get("missing", [])]
 
     def upload(self, listed: Listed, name: str, path: Path) -> None:
         """Send a file."""
         with path.open("rb") as file:
             chunks = iter(lambda: file.read(_CHUNK), b"")
             sizes = {"Content-Length": str(listed.files[name].size)}
-            self._json("PUT", f"/v1/releases/{listed.name}/files/{quote(name)}", chunks, sizes)
+            path_there = f"/v1/releases/{listed.name}/files/{quote(name)}"
+            self._json("PUT", path_there, chunks, sizes, compared=listed.files[name].size)
 
     def finish(self, listed: Listed, make_current: bool) -> str:
         """Let a pushed release take its place, and be the current one if asked; the name that it has there."""
         body = json.dumps({"current": make_current}).encode()
-        return str(self._json("POST", f"/v1/releases/{listed.name}/finish", body)["name"])
+        said = self._json("POST", f"/v1/releases/{listed.name}/finish", body, compared=2 * listed.size)
+        return check_name(str(said.get("name")))
 
     def _json(
-        self, method: str, path: str, body: bytes | Iterator[bytes] = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterator[bytes] = b"",
+        headers: Mapping[str, str] | None = None,
+        compared: int = 0,
     ) -> dict[str, Any]:
-        with self._ask(method, path, body, headers) as asked:
+        """Args:     compared: how many bytes the provider compares with their hashes before it answers."""
+        with self._ask(method, path, body, headers, _WAIT_S + compared / _COMPARED_PER_S) as asked:
             raw = self._read(asked, _LARGEST_ANSWER)
         try:
             answer = json.loads(raw)
@@ -108,25 +121,33 @@ class Provider:
 
     @contextlib.contextmanager
     def _ask(
-        self, method: str, path: str, body: bytes | Iterator[bytes] = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterator[bytes] = b"",
+        headers: Mapping[str, str] | None = None,
+        wait_s: float = _WAIT_S,
     ) -> Iterator[http.client.HTTPResponse]:
         """Ask over a connection of its own: one that was idle may be closed just when it is used again."""
         sent = dict(headers or {})
         if method != "GET" and self._token is not None:
             sent["Authorization"] = f"Bearer {self._token}"
-        assert self._host is not None
         connection = (
-            http.client.HTTPSConnection(self._host, self._port, timeout=_WAIT_S, context=ssl.create_default_context())
+            http.client.HTTPSConnection(self._host, self._port, timeout=wait_s, context=ssl.create_default_context())
             if self._is_https
-            else http.client.HTTPConnection(self._host, self._port, timeout=_WAIT_S)
+            else http.client.HTTPConnection(self._host, self._port, timeout=wait_s)
         )
+        try:
+            connection.connect()
+        except OSError as error:  # no route, no such name, no trust …
+            raise self._lost(error) from None
         try:
             connection.request(method, self._path + path, body or None, sent)
             with connection.getresponse() as answer:
                 if answer.status not in (200, 201, 206):
                     raise self._refusal(answer, path)
                 yield answer
-        except (http.client.HTTPException, ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError) as error:
+        except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
             raise self._lost(error) from None
         finally:
             connection.close()

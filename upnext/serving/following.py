@@ -13,6 +13,9 @@ __all__ = ["Follower", "OwnReleases", "Source"]
 
 _LOG = logging.getLogger("upnext.serving")
 
+_LONGEST_END_S = 5
+"""So long an end waits for what goes on."""
+
 _LONGEST_WAIT = 64
 """A release that was refused is tried again after one period, two, four … so many."""
 
@@ -71,7 +74,7 @@ class Follower:
         self._service, self._source, self._period_s = service, source, period_s
         self.refused: str | None = None
         self._done: str | None = None
-        self._failed: tuple[str | None, int] = (None, 0)
+        self._failed: tuple[str | None, int, str | None] = (None, 0, None)
         self._again_s = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="following", daemon=True)
@@ -80,7 +83,7 @@ class Follower:
     def close(self) -> None:
         """Stop; what is in the middle of a transfer or of loading is left to end with the process."""
         self._ended.set()
-        self._thread.join(timeout=self._period_s)
+        self._thread.join(timeout=_LONGEST_END_S)
 
     def _run(self) -> None:
         while not self._ended.wait(self._period_s):
@@ -92,9 +95,10 @@ class Follower:
             name = self._source.current()
             if name is not None and name != self._done:
                 if name == self._failed[0] and time.monotonic() < self._again_s:
+                    self.refused = self._failed[2]
                     return
                 self._take(name)
-            self._failed, self.refused = (None, 0), None
+            self._failed, self.refused = (None, 0, None), None
         except (UserError, OSError) as error:
             self._refuse(name, str(error), None)
         except Exception as error:  # whatever a broken release brings about
@@ -113,9 +117,10 @@ class Follower:
         if self._ended.is_set():
             return
         said = why if name is None else f"{name} is refused: {why}"
-        count = 1 + (self._failed[1] if name == self._failed[0] else 0)
-        self._failed = (name, count)
-        self._again_s = time.monotonic() + self._period_s * min(2 ** (count - 1), _LONGEST_WAIT)
+        if name is not None:  # a source that is out of reach says nothing of a release that was refused before
+            count = 1 + (self._failed[1] if name == self._failed[0] else 0)
+            self._failed = (name, count, said)
+            self._again_s = time.monotonic() + self._period_s * min(2 ** (count - 1), _LONGEST_WAIT)
         if said != self.refused:
             _LOG.error("%s; %s goes on", said, self._service.serves, exc_info=bug)
         self.refused = said

@@ -46,9 +46,11 @@ def answer(app: Litestar, listener: socket.socket, announce: Callable[[str], Non
 def token_of(variable: str) -> str | None:
     """The token of an environment variable, if it is set.
 
-    Raises:   BadConfig: it is too short to be a secret.
+    Raises:   BadConfig: it is too short to be a secret, or has characters that no header can hold.
     """
     token = os.environ.get(variable, "")
+    if not (token.isascii() and token.isprintable()):
+        raise BadConfig(f"the token in {variable} has characters that no HTTP header holds; use ASCII without newlines")
     if token and len(token) < _SHORTEST_TOKEN:
         raise BadConfig(
             f"the token in {variable} has {len(token)} characters; use {_SHORTEST_TOKEN} or more, or unset it:"

@@ -218,8 +218,8 @@ class Release:
             scorers=[Scorer(one, loaded[one.name], catalogue.items) for one in asks.scorers],
             aggregates=Run.load(folder / AGGREGATES) if (folder / AGGREGATES).is_dir() else None,
             temperature=artifact.manifest["metrics"].get("temperature", 1.0),
-            histories=LmdbStore(folder / "histories", is_read_only=True),
             held=np.load(folder / POSTED) if (folder / POSTED).is_file() else np.zeros(0, np.bytes_),
+            histories=LmdbStore(folder / "histories", is_read_only=True),  # the last: what fails leaves none open
         )
 
     @cached_property

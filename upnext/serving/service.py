@@ -136,13 +136,17 @@ class Service:
         Raises:   BadArtifact, or whatever a broken release brings about: then the old one goes on.
         """
         with _without_collections():
-            new = Running(Release.load(release_folder), self._live)
-            self._told = (self.running, new)
+            release = Release.load(release_folder)
             try:
+                new = Running(release, self._live)
+                self._told = (self.running, new)
                 new.catch_up(lambda: asyncio.run(self.intake.accept([])))  # what was written before it, was told of
                 with self._swapping:  # no change of an item comes in between
                     new.changes.follow()
                     self.running = new
+            except BaseException:
+                release.histories.close()  # a store is opened once: else the next try is refused for that
+                raise
             finally:
                 self._told = (self.running,)
 
