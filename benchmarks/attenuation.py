@@ -1,31 +1,38 @@
 """Gradient attenuation in a main model, with and without masked training of its aggregators.
 
-    python benchmarks/attenuation.py [--layers 1 2 4] [--epochs 4] [--events 50000]
+    python benchmarks/attenuation.py
+    python benchmarks/attenuation.py --layers 0 1 2 4 --seeds 0 1 2 --epochs 8
 
-The service of examples/simulated-ranking.toml and its ranker `attention`, with so many layers in both aggregators, each
-trained without masks and with them. Measured:
+The service of examples/simulated-rankers.toml, smaller, where everything was shown in lists, and its ranker `attention`
+without counts, so that what is known of a user comes through the aggregators alone. It has so many layers in each of
+them, and is trained without masks and with them; 0 layers are sums, which cannot be masked. Measured, of every seed:
 
-* the gradient of every sub-model at every step, as a root mean square over its parameters, before it is clipped;
+* the gradient of every sub-model and layer at every step, as a root mean square over its parameters, before clipping;
 * what a sub-model is worth: how much the ranking loss grows where its input is that of another request; on sets that
   are trained on, and on sets of the validation part. Their difference is the sub-model's gap: what it fits and does not
   hold;
-* the ranking loss of the validation part against the number of layers.
+* the ranking loss on trained sets and those of the validation part, and their gap; that of the test part, at the epoch
+  that is best on the validation part, is the quality that is compared.
 
-Rows go to docs/results/attenuation.json, the plot to docs/images/attenuation.svg.
+Rows go to docs/results/attenuation.json, the plot to docs/images/attenuation.svg. Every training is kept in the
+workspace, so that a run that was killed goes on where it stopped.
 """
 
 import argparse
+import hashlib
 import json
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from attenuation_plot import draw
 from record import commit, machine
 from rich.console import Console
 from torch import Tensor
@@ -35,10 +42,11 @@ from upnext.base.configuration import parse_config
 from upnext.commands.project import load_project
 from upnext.commands.run import run_stages
 from upnext.events.log import EventLog
-from upnext.events.split import VALIDATION
+from upnext.events.split import TEST, VALIDATION
 from upnext.features.people import People
 from upnext.fitting.ranking import RankPlan, ToldOf, plan
 from upnext.fitting.ranking_config import MainRankConfig
+from upnext.metrics.intervals import over_seeds
 from upnext.objectives.masked import MaskedTraining
 from upnext.objectives.ranking import PointwiseRanking, RankingBatch
 from upnext.training.batches import length_batches
@@ -46,21 +54,23 @@ from upnext.training.loop import train
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-FILE = ROOT / "examples" / "simulated-ranking.toml"
-PROBED = 600
-"""Sets on which the worth of sub-models is measured, of each part."""
+FILE = ROOT / "examples" / "simulated-rankers.toml"
+PROBED = 1000
+"""Sets on which losses and the worth of sub-models are measured, of each part; at most."""
+
+Row = dict[str, Any]
 
 
 @dataclass
 class Watched:
     """What was seen of one training."""
 
-    gradients: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    gradients: dict[str, list[float]] = field(default_factory=dict)
     """By sub-model, a root mean square for each step."""
-    losses: list[tuple[float, float]] = field(default_factory=list)
-    """Per epoch the ranking loss on trained sets, and on those of the validation part."""
+    losses: list[tuple[float, float, float]] = field(default_factory=list)
+    """Per epoch the ranking loss on trained sets, on those of the validation part, and of the test part."""
     worth: list[dict[str, tuple[float, float]]] = field(default_factory=list)
-    """Per epoch and sub-model, on both."""
+    """Per epoch and sub-model, on trained sets and those of the validation part."""
     minutes: float = 0.0
 
     @property
@@ -70,43 +80,72 @@ class Watched:
 
 
 def main() -> None:
-    """Train every variant, write rows and plot."""
+    """Train every variant with every seed, write rows and plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--weight", type=float, default=0.1, help="w1, of the masked loss")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--events", type=int, default=50_000)
+    parser.add_argument("--layers", type=int, nargs="+", default=[0, 1, 2, 4, 8])
+    parser.add_argument("--weight", type=float, default=0.03, help="w1, of the masked loss")
+    parser.add_argument("--rate", type=float, default=0.2, help="how many positions are masked")
+    parser.add_argument("--norm", choices=("post", "pre"), default="post")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--items", type=int, default=300)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workspace", type=Path, default=Path("runs/attenuation"))
     parser.add_argument("--docs", type=Path, default=DOCS, help="where `images` and `results` are")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    given = [f"workspace={arguments.workspace}", f"simulate.num_events={arguments.events}"]
-    given.append(f"simulate.num_users={max(50, arguments.events // 100)}")
+    size = {"num_events": arguments.events, "num_items": arguments.items, "days": 14}
+    size["num_users"] = max(50, arguments.events // 100)
+    given = [f"workspace={arguments.workspace}", *(f"simulate.{name}={number}" for name, number in size.items())]
     project = load_project(FILE, given)
     run_stages(project, Console(quiet=True), until="prepare")
     folder = project.opened().current("log", "log").folder
-    found = {}
-    for layers in arguments.layers:
-        for weight in (None, arguments.weight):
-            config = configured(project.rank["attention"], layers, weight, arguments.epochs)
-            one = found[layers, weight is not None] = trained(config, folder)
-            said = f"{layers} layers, {'masked' if weight else 'plain'}"
-            print(f"{said}: validation loss {one.losses[one.best][1]:.4f}, {one.minutes:.1f} minutes", flush=True)
+    found: dict[tuple[int, bool], list[Watched]] = defaultdict(list)
+    for seed in arguments.seeds:
+        for layers in arguments.layers:
+            for is_masked in (False, True) if layers else (False,):
+                config = configured(project.rank["attention"], layers, is_masked, seed, arguments)
+                one = kept(config, folder, arguments.workspace / "watched")
+                found[layers, is_masked].append(one)
+                said = f"{variant(layers, is_masked)}, seed {seed}: epoch {one.best + 1}, losses"
+                print(said, *(f"{loss:.4f}" for loss in one.losses[one.best]), f"{one.minutes:.1f} min", flush=True)
     (arguments.docs / "results" / "attenuation.json").write_text(json.dumps(rows_of(found, arguments), indent=1) + "\n")
-    draw(found, arguments.docs / "images" / "attenuation.svg")
+    path = arguments.docs / "images" / "attenuation.svg"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(draw(found))
 
 
-def configured(ranker: Any, layers: int, weight: float | None, epochs: int) -> MainRankConfig:
-    """The project's ranker with so many layers, and masks if they have a weight."""
+def variant(layers: int, is_masked: bool) -> str:
+    """What a variant is called."""
+    said = f"{layers} layer{'' if layers == 1 else 's'}" if layers else "sums"
+    return f"{said}, masked" if is_masked else f"{said}, plain"
+
+
+def configured(ranker: Any, layers: int, is_masked: bool, seed: int, arguments: argparse.Namespace) -> MainRankConfig:
+    """The project's ranker with so many layers, without counts, and with masks or not."""
     assert isinstance(ranker, MainRankConfig)
     data = ranker.model_dump(by_alias=True, exclude={"masked", "start"})
-    for aggregator in data["model"]["aggregators"].values():
-        aggregator["layers"] = layers
-    data["training"] |= {"epochs": epochs, "patience": epochs}
-    if weight is not None:
-        data["masked"] = {"weight": weight}
+    data["model"]["aggregates"] = []
+    for name, one in data["model"]["aggregators"].items():
+        if layers:
+            one |= {"layers": layers, "norm": arguments.norm}
+        else:
+            data["model"]["aggregators"][name] = {"kind": "sum_pooling", "view": one["view"], "length": one["length"]}
+    data["training"] |= {"epochs": arguments.epochs, "patience": arguments.epochs, "seed": seed}
+    if is_masked:
+        data["masked"] = {"weight": arguments.weight, "rate": arguments.rate}
     return parse_config(MainRankConfig, data, "benchmark")
+
+
+def kept(config: MainRankConfig, log: Path, folder: Path) -> Watched:
+    """What was seen of a training: of an earlier run of the same, or of a new one."""
+    recipe = f"{log.name} {PROBED} {config.model_dump_json(by_alias=True)}"
+    path = folder / f"{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.json"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(trained(config, log))))
+    return Watched(**json.loads(path.read_text()))
 
 
 def trained(config: MainRankConfig, folder: Path) -> Watched:
@@ -117,20 +156,23 @@ def trained(config: MainRankConfig, folder: Path) -> Watched:
     def told(which: int) -> ToldOf:
         return ToldOf(np.flatnonzero(part == which), {})
 
+    def only(which: int, _: int) -> ToldOf:
+        return told(which)
+
     planned, watched = plan(config, folder, log, part, users, told), Watched()
-    held = plan(config, folder, log, part, users, lambda _: told(VALIDATION))
     torch.manual_seed(config.training.seed)
     objective = planned.make(torch.device("cpu"))
     ranking = objective.ranking if isinstance(objective, MaskedTraining) else objective
     assert isinstance(ranking, PointwiseRanking)
     watch_gradients(ranking, watched)
     validate = planned.validation(objective)
-    known, unknown = (probes(one, config.training.tokens_per_batch, which) for one, which in ((planned, 0), (held, 1)))
+    plans = [planned, *(plan(config, folder, log, part, users, partial(only, which)) for which in (VALIDATION, TEST))]
+    known, held, unseen = (probes(one, config.training.tokens_per_batch, seed) for seed, one in enumerate(plans))
 
     def validation() -> dict[str, float]:
-        (before, of_known), (after, of_unknown) = worth(ranking, known), worth(ranking, unknown)
-        watched.losses.append((before, after))
-        watched.worth.append({name: (of_known[name], of_unknown[name]) for name in of_known})
+        (before, of_known), (after, of_held) = worth(ranking, known), worth(ranking, held)
+        watched.losses.append((before, after, worth(ranking, unseen)[0]))
+        watched.worth.append({name: (of_known[name], of_held[name]) for name in of_known})
         return validate()
 
     start = time.perf_counter()
@@ -159,7 +201,7 @@ def watch_gradients(ranking: PointwiseRanking, watched: Watched) -> None:
             assert parameter.grad is not None
             squares[id(parameter)] = float(parameter.grad.square().sum())
             if len(squares) == count:
-                watched.gradients[sub_model].append((sum(squares.values()) / size) ** 0.5)
+                watched.gradients.setdefault(sub_model, []).append((sum(squares.values()) / size) ** 0.5)
                 squares.clear()
 
         for parameter in parameters:
@@ -215,76 +257,57 @@ def exchanged(ranking: PointwiseRanking, batch: RankingBatch, state: State) -> M
     return found
 
 
-def rows_of(found: Mapping[tuple[int, bool], Watched], arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows of docs/results: losses, gaps and gradients of every variant."""
+def rows_of(found: Mapping[tuple[int, bool], Sequence[Watched]], arguments: argparse.Namespace) -> list[Row]:
+    """Rows of docs/results: losses, gaps and gradients of every variant, and what masks change, paired by seed."""
+    told = {key: value for key, value in vars(arguments).items() if key not in ("docs", "workspace")}
+    asked = " ".join(
+        f"--{key} {' '.join(map(str, value)) if isinstance(value, list) else value}" for key, value in told.items()
+    )
     known = {
         "benchmark": "attenuation",
         "dataset": "simulated",
         "model": "main",
-        "protocol": "ranking loss of all feedback; gradients over the whole training, gaps at the best epoch",
-        "settings": {
-            key: str(value) for key, value in vars(arguments).items() if key in ("events", "epochs", "weight")
-        },
+        "protocol": "ranking loss of all feedback, of the test part at the epoch that is best on the validation part;"
+        " gradients over the whole training",
+        "settings": {key: str(value) for key, value in told.items()},
         "k": None,
-        "seeds": 1,
-        "low": None,
-        "high": None,
-        "commit": commit("benchmarks/attenuation.py", "examples/simulated-ranking.toml"),
+        "seeds": len(arguments.seeds),
+        "commit": commit("benchmarks/attenuation.py", "benchmarks/attenuation_plot.py", str(FILE)),
         "machine": machine(f"{arguments.threads} threads"),
-        "command": "python benchmarks/attenuation.py"
-        f" --layers {' '.join(map(str, arguments.layers))} --epochs {arguments.epochs} --events {arguments.events}",
+        "command": f"python benchmarks/attenuation.py {asked}",
     }
+    figures = {key: [figures_of(key[0], one) for one in runs] for key, runs in found.items()}
     rows = []
-    for (layers, is_masked), one in found.items():
-        fitted, held = one.losses[one.best]
-        figures = {"validation_loss": held, "gap": held - fitted}
-        for name, (of_known, of_unknown) in one.worth[one.best].items():
-            figures |= {f"worth of {name}": of_unknown, f"gap of {name}": of_known - of_unknown}
-        ends = (", layer 1", f", layer {layers}")  # the plot has the layers between
-        gradients = {name: values for name, values in one.gradients.items() if name.endswith(ends) or "," not in name}
-        figures |= {f"gradient of {name}": float(np.mean(values)) for name, values in gradients.items()}
-        variant = f"{layers} layers, {'masked' if is_masked else 'plain'}"
-        head = known | {"variant": variant, "minutes": round(one.minutes, 2)}
-        rows += [head | {"metric": name, "value": float(f"{value:.4g}")} for name, value in figures.items()]
+    for (layers, is_masked), of_seeds in figures.items():
+        minutes = round(float(np.mean([one.minutes for one in found[layers, is_masked]])), 2)
+        head = known | {"variant": variant(layers, is_masked), "minutes": minutes}
+        rows += [head | row_of(name, [one[name] for one in of_seeds]) for name in of_seeds[0]]
+        if is_masked:
+            pairs = list(zip(of_seeds, figures[layers, False], strict=True))
+            for name in ("test_loss", "gap", "gap at the end"):
+                changes = [masked[name] - plain[name] for masked, plain in pairs]
+                rows.append(head | row_of(f"{name}, against plain", changes))
     return rows
 
 
-def draw(found: Mapping[tuple[int, bool], Watched], path: Path) -> None:
-    """Gradients over training, gaps over epochs, and quality against layers, with and without masks."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+def row_of(metric: str, values: Sequence[float]) -> Row:
+    """The mean over seeds, with Student's interval if there are several."""
+    mean = over_seeds(np.array(values))
+    ends = {"low": mean.low, "high": mean.high} if len(values) > 1 else {}
+    said: Row = {name: float(f"{value:.4g}") for name, value in {"value": mean.value, **ends}.items()}
+    return {"metric": metric, "low": None, "high": None} | said | {"values": [float(f"{one:.4g}") for one in values]}
 
-    deepest = max(layers for layers, _ in found)
-    with rc_context({"svg.hashsalt": "upnext", "font.size": 8}):
-        figure = Figure(figsize=(10, 7), layout="constrained")
-        (plain, masked), (gaps, quality) = figure.subplots(2, 2)
-        for axes, is_masked in ((plain, False), (masked, True)):
-            for name, values in found[deepest, is_masked].gradients.items():
-                width = max(1, len(values) // 40)
-                smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-                axes.plot(np.arange(len(smooth)) + width, smooth, label=name, linewidth=1)
-            axes.set(title=f"gradient (RMS), {deepest} layers, {'masked' if is_masked else 'plain'}", xlabel="step")
-            axes.set_yscale("log")
-        masked.legend(fontsize=6, ncols=2)
-        low, high = min(one.get_ylim()[0] for one in (plain, masked)), max(one.get_ylim()[1] for one in (plain, masked))
-        for axes in (plain, masked):
-            axes.set_ylim(low, high)
-        for number, name in enumerate(found[deepest, False].worth[0]):
-            for is_masked, dash in ((False, "-"), (True, "--")):
-                one = found[deepest, is_masked]
-                values = [worth[name][0] - worth[name][1] for worth in one.worth]
-                label = f"{name}, {'masked' if is_masked else 'plain'}"
-                gaps.plot(range(1, len(values) + 1), values, dash, color=f"C{number}", label=label)
-        gaps.set(title=f"gap of what a sub-model is worth, {deepest} layers", xlabel="epoch")
-        gaps.legend(fontsize=6, ncols=2)
-        for is_masked, dash in ((False, "o-"), (True, "o--")):
-            layers = sorted({count for count, with_masks in found if with_masks is is_masked})
-            losses = [found[count, is_masked].losses[found[count, is_masked].best][1] for count in layers]
-            quality.plot(layers, losses, dash, label="masked" if is_masked else "plain")
-        quality.set(title="validation loss against layers", xlabel="layers", xticks=layers)
-        quality.legend()
-        path.parent.mkdir(exist_ok=True)
-        figure.savefig(path, metadata={"Date": None})
+
+def figures_of(layers: int, one: Watched) -> dict[str, float]:
+    """The figures of one training; of layers between the first and the last the plot alone has gradients."""
+    fitted, held, unseen = one.losses[one.best]
+    figures = {"test_loss": unseen, "validation_loss": held, "gap": held - fitted, "best epoch": one.best + 1.0}
+    figures["gap at the end"] = one.losses[-1][1] - one.losses[-1][0]
+    for name, (of_known, of_held) in one.worth[one.best].items():
+        figures |= {f"worth of {name}": of_held, f"gap of {name}": of_known - of_held}
+    ends = (", layer 1", f", layer {layers}")
+    gradients = {name: values for name, values in one.gradients.items() if name.endswith(ends) or "," not in name}
+    return figures | {f"gradient of {name}": float(np.mean(values)) for name, values in gradients.items()}
 
 
 if __name__ == "__main__":
