@@ -186,10 +186,12 @@ def _plain(annotation: Any) -> Any:
 
 
 def _models(annotation: Any) -> list[type[Config]]:
-    """The configuration models that an annotation may hold: itself, one of several, or the values of a table."""
+    """The configuration models that an annotation may hold: itself, one of several, or what a table or list holds."""
     found: list[type[Config]] = []
     for part in _parts(annotation):
-        inside = get_args(part)[-1] if get_origin(part) in (dict, list) else part
+        inside = part
+        while get_origin(inside) in (dict, list):
+            inside = get_args(inside)[-1]
         inside = get_args(inside)[0] if hasattr(inside, "__metadata__") else inside
         found += [one for one in _parts(inside) if isinstance(one, type) and issubclass(one, Config)]
     return found

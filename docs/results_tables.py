@@ -144,7 +144,7 @@ _COLUMNS = {
     "utility_ndcg": "NDCG of utility",
     "nip_loss": "Next-item loss",
 }
-_ALSO = {"log_loss": "log-loss", "calibration_error": "calibration error"}
+_ALSO = {"log_loss": "log-loss", "calibration_error": "calibration error", "uplift": "rise of pair accuracy"}
 """What is said of rankers besides."""
 _APART = ("normalised_entropy", "auc", "user_auc", "mae", *_ALSO)
 """Metrics with a table of their own, a column for each feedback; the others share one."""
@@ -156,6 +156,7 @@ def _is_foreseen(row: Row) -> bool:
 
 
 _RANKERS = "rankers"
+_TOOK = {"p50_ms": "ms, median", "p99_ms": "ms, 99th percentile"}
 _WATCH_TIME = "watch time"
 _WATCH_COLUMNS = {
     "mae": ("absolute error, s", 1),
@@ -278,11 +279,26 @@ def _last_protocol(rows: list[Row], dataset: str) -> str:
 
 
 def rankers_section(rows: list[Row]) -> list[str]:
-    """Rankers of one data set side by side: their tables, what training took, and how the figures came about."""
+    """Rankers of one data set side by side: their tables, what they cost, and how the figures came about."""
     minutes = {row["model"]: row["minutes"] for row in rows if row["minutes"] is not None}
-    took = ", ".join(f"{name} {value:g}" for name, value in minutes.items())
+    took = {(row["model"], row["metric"]): row["value"] for row in rows if row["metric"] in _TOOK}
     lines = [f"## {rows[0]['dataset']}", "", *foreseen_tables(rows, _COLUMNS | _ALSO)]
-    lines += [*textwrap.wrap(f"Minutes of training, beside other work: {took}.", 118), ""]
+    names = dict.fromkeys([*minutes, *(name for name, _ in took)])
+    cells = [
+        (
+            name,
+            f"{minutes[name]:g}" if name in minutes else "–",
+            *(f"{took[name, metric]:.2f}" if (name, metric) in took else "–" for metric in _TOOK),
+        )
+        for name in names
+    ]
+    lines += [*table(["Model", "Minutes of training, beside other work", *_TOOK.values()], cells), ""]
+    if took:
+        said = (
+            "Milliseconds are of one request for 500 candidates on one thread: the past is encoded and the candidates"
+            " are answered for. What is told of them, counts and what other models say, is there already."
+        )
+        lines += [*textwrap.wrap(said, 118), ""]
     return [*lines, *Group(rows).facts(), ""]
 
 

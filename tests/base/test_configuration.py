@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from upnext.base.configuration import Config, Duration, apply_override, digest, parse_config, read_toml
+from upnext.base.configuration import Config, Duration, apply_override, digest, parse_config, read_toml, with_lists
 from upnext.base.errors import BadConfig, UserError
 
 
@@ -210,3 +210,13 @@ def test_digest_depends_on_values_not_on_the_order_of_keys() -> None:
     assert len({digest(value) for value in different}) == len(different)
     assert digest([1, 2]) != digest([2, 1])
     assert len(digest(math.pi)) == 16
+
+
+def test_lists_are_put_in_where_they_are_named() -> None:
+    lists = {"two": [1, 2], "none": []}
+    data = {"a": {"parts": "two"}, "b": [{"parts": [0, "two"], "c": {"parts": "none"}}], "two": "two"}
+    whole = {"a": {"parts": [1, 2]}, "b": [{"parts": [0, 1, 2], "c": {"parts": []}}], "two": "two"}
+    assert with_lists(data, "parts", lists) == whole
+    assert with_lists({"parts": 5, "two": "two"}, "parts", lists) == {"parts": 5, "two": "two"}  # for others to refuse
+    with pytest.raises(BadConfig, match=r"parts names 'too'; the lists of \[parts\] are \['none', 'two'\]"):
+        with_lists({"a": {"parts": ["too"]}}, "parts", lists)

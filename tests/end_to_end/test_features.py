@@ -167,3 +167,14 @@ def test_a_count_of_the_whole_log_is_refused_until_it_is_allowed(tmp_path: Path)
     assert about_items(tmp_path) == ("warning", 1)
     done = upnext("prepare", write_project(tmp_path, allowed='["playz"]'))
     assert (done.returncode, "allow_leaks names 'playz'" in done.stderr) == (2, True)
+
+
+def test_what_is_left_out_is_no_feature(tmp_path: Path) -> None:
+    file = write_project(tmp_path, ', plays = "numeric"')
+    succeed("prepare", file, "--set", 'prepare.leave_out=["plays"]')
+    schema = Workspace(tmp_path / "work").current("log", "log").manifest["metrics"]["schema"]
+    assert "plays" not in schema["item_features"]
+    assert len(schema["item_features"]) > 0
+    assert about_items(tmp_path)[0] != "warning"
+    done = upnext("prepare", file, "--set", 'prepare.leave_out=["playz"]')
+    assert (done.returncode, "prepare.leave_out names 'playz'; the features" in done.stderr) == (2, True)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -12,7 +12,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from upnext.base.errors import BadConfig
 
-__all__ = ["ByteSize", "Config", "Duration", "Weight", "apply_override", "digest", "parse_config", "read_toml"]
+__all__ = [
+    "ByteSize",
+    "Config",
+    "Duration",
+    "Weight",
+    "apply_override",
+    "digest",
+    "parse_config",
+    "read_toml",
+    "with_lists",
+]
 
 
 class Config(BaseModel):
@@ -88,6 +98,38 @@ def read_toml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     for override in overrides:
         apply_override(data, override)
     return data
+
+
+def with_lists(data: Any, key: str, lists: Mapping[str, Any]) -> Any:
+    """Plain data in which every list under a key has named ones put in where it names them, wherever that key is.
+
+    `aggregates = "counts"` and `aggregates = ["counts", { by = ["item"] }]` read what `lists` calls `counts`.
+
+    Raises:   BadConfig: there is no list of that name.
+    """
+    if isinstance(data, list):
+        return [with_lists(one, key, lists) for one in data]
+    if not isinstance(data, dict):
+        return data
+    found = {name: with_lists(value, key, lists) for name, value in data.items()}
+    if key in found:
+        found[key] = _put_in(found[key], key, lists)
+    return found
+
+
+def _put_in(value: Any, key: str, lists: Mapping[str, Any]) -> Any:
+    """A list, with those that it names in their places; whatever else is no list is left for others to refuse."""
+    if not isinstance(value, str | list):
+        return value
+    whole: list[Any] = []
+    for one in [value] if isinstance(value, str) else value:
+        if not isinstance(one, str):
+            whole.append(one)
+        elif isinstance(lists.get(one), list):
+            whole += lists[one]
+        else:
+            raise BadConfig(f"{key} names {one!r}; the lists of [{key}] are {sorted(lists)}")
+    return whole
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:

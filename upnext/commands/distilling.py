@@ -11,6 +11,7 @@ from upnext.base.artifacts import Artifact, Workspace
 from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
 from upnext.events.sources.letor import LetorSource
+from upnext.features.aggregates import Aggregate
 from upnext.pipeline import compare, distill
 from upnext.pipeline.distill import DistillConfig, ExamplesConfig
 from upnext.training.loop import Start
@@ -26,6 +27,9 @@ class DistillProject(Config):
 
     workspace: Path
     """The folder for everything that is made; relative to the current directory."""
+    aggregates: dict[str, list[Aggregate]] = {}
+    """Lists of aggregates that several tables share, by names of your choice: `aggregates = "counts"` reads `counts`,
+    and so does `aggregates = ["counts", { by = ["item"] }]`, with one more."""
     examples: dict[str, ExamplesConfig] = {}
     """Example sets, by names of your choice: of the log, or of learning-to-rank files."""
     distill: dict[str, DistillConfig] = {}

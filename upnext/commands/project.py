@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from upnext.base.artifacts import Workspace
-from upnext.base.configuration import parse_config, read_toml
+from upnext.base.configuration import parse_config, read_toml, with_lists
 from upnext.base.errors import BadConfig
 from upnext.commands.distilling import DistillProject
 from upnext.events.sources.letor import LetorSource
@@ -33,6 +33,8 @@ __all__ = ["Project", "load_any_project", "load_project", "workspace_of"]
 
 _TAKEN = ("frequency", "mean", "oracle")
 """What reports call their baselines and the simulation's truth."""
+
+_AGGREGATES = "aggregates"
 
 Named = TypeVar("Named", PretrainConfig, FinetuneConfig, RankConfig, DistillConfig)
 
@@ -196,7 +198,7 @@ def load_project(file: Path, overrides: Sequence[str] = ()) -> Project:
 
     Raises:   BadConfig: what is wrong, where, and what is allowed.
     """
-    return parse_config(Project, read_toml(file, overrides), str(file))
+    return parse_config(Project, _read(file, overrides), str(file))
 
 
 def load_any_project(file: Path, overrides: Sequence[str] = ()) -> DistillProject:
@@ -204,7 +206,7 @@ def load_any_project(file: Path, overrides: Sequence[str] = ()) -> DistillProjec
 
     Raises:   BadConfig: what is wrong, where, and what is allowed.
     """
-    data = read_toml(file, overrides)
+    data = _read(file, overrides)
     is_whole = "prepare" in data or "examples" not in data
     project = parse_config(Project if is_whole else DistillProject, data, str(file))
     if not is_whole:
@@ -212,6 +214,21 @@ def load_any_project(file: Path, overrides: Sequence[str] = ()) -> DistillProjec
         if of_log:
             raise BadConfig(f"{file}: examples.{of_log[0]} are of the log, and there is no table [prepare]; add one")
     return project
+
+
+def _read(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """The plain data of a file, with the lists of [aggregates] put in where models name them."""
+    data = read_toml(file, overrides)
+    shared = data.get(_AGGREGATES, {})
+    if not isinstance(shared, dict):
+        raise BadConfig(f"{file}: [aggregates] holds lists by name, such as counts = [...] (found {shared!r})")
+    try:
+        return {
+            name: table if name == _AGGREGATES else with_lists(table, _AGGREGATES, shared)
+            for name, table in data.items()
+        }
+    except BadConfig as error:
+        raise BadConfig(f"{file}: {error}") from None
 
 
 def workspace_of(target: Path, overrides: Sequence[str] = ()) -> Workspace:

@@ -56,6 +56,8 @@ class PrepareConfig(Config):
     """Whether the events that were posted to the service belong to the log."""
     allow_leaks: list[str] = []
     """Features that may be read although the audit takes them for aggregates of the future."""
+    leave_out: list[str] = []
+    """Features of items and users that the source declares and that nobody is to read: what the audit warns of, say."""
     memory_limit: Annotated[ByteSize, Field(ge=LEAST_MEMORY)] | None = None
     """What `prepare` may take of memory beside its table of ids: "4 GB"; from 1 GB. Unset: half of the machine's. The
     log is the same whatever it is."""
@@ -90,7 +92,7 @@ def run(config: PrepareConfig, workspace: Workspace, frames: Frames | None = Non
     parents += [] if earlier is None else [earlier.artifact]
 
     def write(draft: Draft) -> None:
-        raw = posted.with_interactions(forgotten.kept(load()))
+        raw = posted.with_interactions(forgotten.kept(load().without(config.leave_out)))
         raw = posted.added_to(raw, earlier.posted if earlier else Posted.none(), draft.folder)
         _prepare(config, source, raw, earlier, draft, at_once)
 

@@ -3,7 +3,7 @@
 import csv
 import gzip
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
@@ -11,13 +11,16 @@ from typing import Any
 
 import polars as pl
 
-from upnext.base.errors import BadData
+from upnext.base.errors import BadConfig, BadData
 from upnext.base.schema import (
+    COLLECTION,
+    GENRES,
     INTERACTION_ID,
     ITEM_ID,
     POSITION,
     REQUEST_ID,
     TIME_MS,
+    TITLE,
     USER_ID,
     ContextKind,
     FeatureKind,
@@ -69,6 +72,27 @@ class RawLog:
         rest = iter(self.source)
         self._first = next(rest)
         self._rest = rest
+
+    def without(self, features: Sequence[str]) -> "RawLog":
+        """The same source without some features of items and users; its parts are then read from the new one.
+
+        Raises:   BadConfig: there is no such feature.
+        """
+        there = [*self.item_features, *self.user_features]
+        for name in features:
+            if name not in there:
+                raise BadConfig(f"prepare.leave_out names {name!r}; the features of items and users: {there}")
+        kept = [
+            {name: kind for name, kind in of.items() if name not in features}
+            for of in (self.item_features, self.user_features)
+        ]
+        # What has a meaning of its own, such as genres, stays for people to see.
+        dropped = [name for name in features if name not in (TITLE, GENRES, COLLECTION)]
+        tables = [None if of is None else of.drop(dropped, strict=False) for of in (self.items, self.users)]
+        source = chain([self._first], self._rest)
+        return replace(
+            self, source=source, items=tables[0], users=tables[1], item_features=kept[0], user_features=kept[1]
+        )
 
     def parts(self) -> Iterator[pl.DataFrame]:
         """The parts, one after the other. They can be had once."""
