@@ -37,7 +37,7 @@ from upnext.base.example_sets import ExampleSets
 from upnext.evaluation.distilled import METRICS, set_figures
 from upnext.events.split import TEST, TRAIN, VALIDATION
 from upnext.fitting.costs import parameters_of, seconds_of_answers, size_of
-from upnext.fitting.distillation import AnyStudent, DistillConfig, fit_student, scores_of
+from upnext.fitting.distillation import DistillConfig, OverFeatures, fit_student, scores_of
 from upnext.fitting.folds import FoldsConfig, mean_scores, out_of_fold
 from upnext.metrics.intervals import over_seeds
 from upnext.training.loop import Start
@@ -157,7 +157,7 @@ def taught(data: Data, sets: ExampleSets, seed: int, with_control: bool) -> Taug
     for number in range(data.members):
         config = of_student(data.teacher | {"seed": 10 * seed + number}, [LABEL, *data.teacher_order])
 
-        def fit(chosen: NDArray[np.int64], fold: int | None, config: DistillConfig = config) -> AnyStudent:
+        def fit(chosen: NDArray[np.int64], fold: int | None, config: DistillConfig = config) -> OverFeatures:
             return fitted(config, sets.take(np.union1d(chosen, np.flatnonzero(sets.part == VALIDATION))), None)
 
         folds = FoldsConfig(count=data.num_folds, seed=seed)
@@ -177,7 +177,7 @@ def taught(data: Data, sets: ExampleSets, seed: int, with_control: bool) -> Taug
 
 def student(
     data: Data, part: Taught, added: Sequence[dict[str, Any]], weight: float, seed: int
-) -> tuple[AnyStudent, float]:
+) -> tuple[OverFeatures, float]:
     """Train a student in one way; the seconds of the processor that it took."""
     terms = [LABEL, *({"weight": weight} | term for term in added)]
     config = of_student(data.student, terms, data.training | {"seed": seed})
@@ -197,7 +197,7 @@ def of_student(
     )
 
 
-def fitted(config: DistillConfig, sets: ExampleSets, said: FlatColumn | None) -> AnyStudent:
+def fitted(config: DistillConfig, sets: ExampleSets, said: FlatColumn | None) -> OverFeatures:
     """Train in a folder that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
         return fit_student(config, sets, said, Path(folder), Start())

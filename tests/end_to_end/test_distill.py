@@ -2,6 +2,7 @@
 
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,17 @@ from upnext.commands import teachers
 from upnext.commands.project import Project, load_any_project, load_project
 from upnext.commands.run import run_stages
 from upnext.events.split import TRAIN, UNUSED
+from upnext.fitting.distillation import DistillConfig
 from upnext.fitting.folds import FoldsConfig, folds_of
+from upnext.fitting.main_student import taught_sets
 from upnext.fitting.said import read_said
 from upnext.models.build import load_any
+from upnext.models.main_model import MainModel
 from upnext.models.student import Student
+from upnext.objectives.distillation import LABEL, SAID
+from upnext.pipeline import distill
+from upnext.pipeline.logged import logged_of
+from upnext.pipeline.told import readers_among
 from upnext.serving.release import Release
 
 SEARCH = """
@@ -48,6 +56,7 @@ LOG = """
 [rank.trees]
 kind = "boosted"
 feedback = ["click"]
+scores = ["popular-now"]
 aggregates = [{ by = ["item"], what = "mean", feedback = "click" }, { by = ["user", "item"] }]
 training = { trees = 10, least_in_leaf = 20 }
 
@@ -56,9 +65,23 @@ kind = "log"
 label = "click"
 aggregates = [{ by = ["item"], what = "mean", feedback = "click" }, { by = ["user"] }]
 
-[distill.student]
+[distill.small]
 examples = "lists"
 teacher = "trees"
+folds = { count = 2 }
+losses = [{ kind = "label" }, { kind = "differences" }]
+training = { epochs = 2 }
+
+[distill.small.student]
+kind = "main"
+width = 8
+max_length = 5
+aggregators = { watched = { kind = "sum_pooling", view = "watched", length = 5 } }
+aggregates = [{ by = ["item"], what = "mean", feedback = "click" }]
+
+[distill.student]
+examples = "lists"
+teacher = ["trees", "small"]
 folds = { count = 2 }
 student = { kind = "mlp", hidden = [8] }
 losses = [{ kind = "label" }, { kind = "list_probabilities" }]
@@ -114,6 +137,7 @@ def test_a_search_team_has_a_report_without_a_log(tmp_path):
         ('distill.student.student.ignore=["feature.9"]', "distill.student: student.ignore names 'feature.9'"),
         ('distill.student.losses=[{kind="rank"}]', "rank"),
         ('distill.student.folds.by="time"', 'folds.by = "time" needs times'),
+        ('distill.student.student={kind="main", aggregators={x={kind="sum_pooling"}}}', "which reads a log"),
         ('examples.queries={kind="log", label="click"}', "are of the log, and there is no table [prepare]"),
     ],
 )
@@ -141,9 +165,9 @@ def test_a_rankers_student_is_evaluated_and_published(taught):
     workspace = taught.opened()
     report = workspace.current("report", "report").folder
     rows = json.loads((report / "feedback.json").read_text())
-    assert {"trees", "student"} <= {row["model"] for row in rows}
+    assert {"trees", "small", "student"} <= {row["model"] for row in rows}
     compared = json.loads((workspace.current("comparison-lists", "comparison").folder / "figures.json").read_text())
-    assert {row["model"] for row in compared} == {"trees", "student"}
+    assert {row["model"] for row in compared} == {"trees", "small", "student"}
     answer = json.loads(succeed("recommend", taught.workspace, "--user", "u1", "--json").splitlines()[-1])
     assert "in the order of the utility that student expects" in json.dumps(answer)
     release = Release.load(workspace.current("release", "release").folder)
@@ -155,12 +179,48 @@ def test_a_rankers_student_is_evaluated_and_published(taught):
         np.testing.assert_array_equal(tensor.numpy(), release.ranker.state_dict()[name].numpy())
 
 
+def test_a_main_model_is_taught_what_its_sets_hold(taught):
+    """What the ranker of its sets reads is joined with labels and what is said by the events; and it listens."""
+    workspace = taught.opened()
+    examples = workspace.current("examples-lists", "examples")
+    logged = logged_of(workspace, examples)
+    assert logged is not None
+    sets = ExampleSets.load(examples.folder)
+    said = read_said(workspace.current("said-trees-lists-owner-2", "said"))
+    small, model = taught.distill["small"], load_any(workspace.current("model-small", "model").folder, logged.items)
+    assert isinstance(model, MainModel)
+    trained = sets.take(np.flatnonzero(sets.part == TRAIN))
+    place = sets.candidates_of(np.flatnonzero(sets.part == TRAIN))
+    before = logged.plan(small, sets)
+    shown = taught_sets(before.data, sets, said)
+    of_row = {int(row): n for n, row in enumerate(sets.row)}
+    where = np.array([of_row[int(row)] for row in shown.rows])
+    np.testing.assert_array_equal(shown.features[LABEL].values, sets.label[where])
+    np.testing.assert_array_equal(shown.features[SAID].values, said.values[where])
+    assert sorted(where) == sorted(place)
+    # Its differences within sets are nearer to the teacher's than none.
+    off = [said.values[place] - scores for scores in (logged.scores(model, trained), np.zeros(len(place)))]
+    spread = [np.mean([np.var(one[a:b]) for a, b in pairwise(trained.first)]) for one in off]
+    assert spread[0] < spread[1]
+
+
+def test_a_student_of_a_file_of_scores_asks_no_model_of_that_name(taught, tmp_path):
+    workspace = taught.opened()
+    sets = ExampleSets.load(workspace.current("examples-lists", "examples").folder)
+    (tmp_path / "said.txt").write_text("0.5\n" * len(sets.label))
+    shape = {"examples": "lists", "scores": [str(tmp_path / "said.txt")], "student": {"kind": "linear"}}
+    settings = shape | {"losses": [{"kind": "scores"}], "training": {"epochs": 1}}
+    student = distill.run(DistillConfig.model_validate(settings), workspace.view(tmp_path / "current"), "of-file", [])
+    assert readers_among({"of-file": student}) == {}
+    workspace.erase(student.folder)
+
+
 def test_what_taught_fold_by_fold_leaves_nothing_behind(taught):
     workspace = taught.opened()
     said = read_said(workspace.current("said-trees-lists-owner-2", "said"))
     assert said.observed.all()
     assert len(workspace.folders("log")) == 1
-    assert len(workspace.folders("model")) == 4  # sasrec, popular-now, trees and the student
+    assert len(workspace.folders("model")) == 5  # sasrec, popular-now, trees and the students
     assert "log" in workspace.in_use()
 
 

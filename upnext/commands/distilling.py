@@ -12,6 +12,7 @@ from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
 from upnext.events.sources.letor import LetorSource
 from upnext.features.aggregates import Aggregate
+from upnext.models.main_model import MainModelConfig
 from upnext.pipeline import compare, distill
 from upnext.pipeline.distill import DistillConfig, ExamplesConfig
 from upnext.training.loop import Start
@@ -44,6 +45,11 @@ class DistillProject(Config):
                     f"distill.{name}.examples is {student.examples!r}; [examples] has {sorted(self.examples)}"
                 )
             of_files = isinstance(self.examples[student.examples], LetorSource)
+            if of_files and isinstance(student.student, MainModelConfig):
+                raise ValueError(
+                    f"distill.{name}.student is a main model, which reads a log; the examples {student.examples!r} are"
+                    " files: choose another kind of student"
+                )
             alike = [other for other, one in above.items() if one.examples == student.examples]
             usable = sorted([*alike, *([] if of_files else self.rankers)])
             for teacher in student.teachers:

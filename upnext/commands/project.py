@@ -182,9 +182,8 @@ class Project(DistillProject):
 
     @property
     def rankers(self) -> list[str]:
-        """The names of models that can teach: rankers that ask no other model, and what foresees feedback besides."""
-        alone = [name for name, ranker in self.rank.items() if not ranker.scorers]
-        return [*alone, *(name for name, one in self.pretrain.items() if isinstance(one.model, ARGUSConfig))]
+        """The names of models that can teach: rankers, and what foresees feedback besides."""
+        return [*self.rank, *(name for name, one in self.pretrain.items() if isinstance(one.model, ARGUSConfig))]
 
     def encoder_of(self, towers: FinetuneConfig) -> ARGUSConfig:
         """The shape of the model that two towers begin with."""

@@ -5,7 +5,8 @@ it by the same stage. These logs and models are removed when everything is said.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,27 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
-from upnext.base.batches import FlatColumn
 from upnext.base.errors import BadConfig
 from upnext.base.example_sets import ExampleSets
 from upnext.base.files import link_or_copy
 from upnext.base.manifests import MANIFEST
 from upnext.base.protocols import Link, Ranker
 from upnext.commands.project import Project
-from upnext.evaluation.feedback import predict_feedback
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN, UNUSED
-from upnext.features.aggregates import ReadsColumns
-from upnext.features.catalogue import Catalogue
-from upnext.features.people import People
 from upnext.fitting.folds import FoldsConfig, folds_of, out_of_fold
 from upnext.fitting.ranking_config import NeuralRankConfig
 from upnext.fitting.said import write_said
 from upnext.models.build import load_any
-from upnext.pipeline import pretrain, rank
+from upnext.pipeline import finetune, pretrain, rank
 from upnext.pipeline.distill import DistillConfig
-from upnext.preparation.candidate_features import candidate_features
-from upnext.preparation.example_sets import LogExamples, known_at
+from upnext.pipeline.logged import Logged
+from upnext.pipeline.told import Scorers, scorers_of
+from upnext.preparation.example_sets import LogExamples
 
 __all__ = ["said_by_ranker"]
 
@@ -51,23 +48,29 @@ def said_by_ranker(project: Project, tell: Callable[[str, str], None], teacher: 
         workspace.current(f"examples-{to.examples}", "examples", log),
         workspace.current(f"model-{teacher}", "model", log),
     )
-    config = project.examples[to.examples]
+    config, needed = project.examples[to.examples], _needed(project, teacher)
     assert isinstance(config, LogExamples)  # a project in which a ranker teaches others is refused
 
     def write(draft: Draft) -> None:
-        sets, made = ExampleSets.load(examples.folder), list[Artifact]()
+        sets, made, logged = ExampleSets.load(examples.folder), list[Artifact](), Logged.of(log, config)
 
-        def fit(_: Ints, fold: int | None) -> Artifact:
+        def fit(_: Ints, fold: int | None) -> _Teacher:
             if fold is None:
-                return whole
+                return _Teacher.opened(teacher, workspace, log, logged)
             tell(f"{teacher} as a teacher", f"fold {fold + 1} of {folds.count}")
-            made.extend(_trained_without(project, workspace, log, sets, folds, fold, teacher, tell))
-            return made[-1]
+            with tempfile.TemporaryDirectory() as folder:
+                view = workspace.view(Path(folder) / "current")
+                made.append(_without_fold(view, log, sets, folds, fold))
+                made.extend(_trained(project, view, needed, partial(_tell_fold, tell, fold)))
+                return _Teacher.opened(teacher, view, made[-len(needed) - 1], logged)
 
-        asking = _Asking(log, config, sets, to)
-        said = out_of_fold(folds, sets, fit, asking.scores)
-        write_said(draft, said, asking.are_logits(whole))
-        for artifact in made:  # the fold's log and models: nothing needs them any more
+        def say(model: _Teacher, asked: Ints) -> NDArray[np.float64]:
+            return logged.scores(model.ranker, sets.take(asked), teacher, model.scorers)
+
+        said = out_of_fold(folds, sets, fit, say)
+        model = _Teacher.opened(teacher, workspace, log, logged).ranker
+        write_said(draft, said, model.components[logged.component(model)] is Link.SIGMOID)
+        for artifact in made:  # the folds' logs and models: nothing needs them any more
             if artifact.folder.is_dir():
                 workspace.erase(artifact.folder)
 
@@ -76,86 +79,56 @@ def said_by_ranker(project: Project, tell: Callable[[str, str], None], teacher: 
     return workspace.ensure(pointer, "said", settings, [examples, whole], write)
 
 
-class _Asking:
-    """Asks a ranker about the candidates of example sets, as of when their sets were shown."""
+@dataclass(frozen=True)
+class _Teacher:
+    """A ranker, and the models that it asks."""
 
-    def __init__(self, log: Artifact, config: LogExamples, sets: ExampleSets, to: DistillConfig) -> None:
-        self.log, self.config, self.sets, self.to = EventLog.open(log.folder / "log"), config, sets, to
-        self.items, self.people = Catalogue.load(log.folder).items, People.load(log.folder).features.columns
+    ranker: Ranker
+    scorers: Scorers
 
-    def component(self, model: Ranker) -> str:
-        """Of what a teacher puts out, what it says of the label."""
-        components, target = model.components, self.config.target
-        orders = [name for name, link in components.items() if link is Link.ORDER_ONLY]
-        if target in components:
-            return target
-        if orders:
-            return orders[0]
-        raise BadConfig(
-            f"a teacher of {self.to.examples!r} has to foresee {target!r}, or to order; this one foresees"
-            f" {sorted(components)}"
-        )
+    @classmethod
+    def opened(cls, name: str, workspace: Workspace, log: Artifact, logged: Logged) -> "_Teacher":
+        """Load the one of a name that was trained on a log.
 
-    def are_logits(self, artifact: Artifact) -> bool:
-        """Whether its scores are of a probability."""
-        model = self._loaded(artifact)
-        return model.components[self.component(model)] is Link.SIGMOID
-
-    def scores(self, artifact: Artifact, asked: Ints) -> NDArray[np.float64]:
-        """(n,) raw scores of the candidates of some sets, set by set."""
-        model, log = self._loaded(artifact), self.log
-        rows = self.sets.row[self.sets.candidates_of(asked)]
-        order = np.argsort(rows, kind="stable")
-        rising = rows[order]
-        moments = known_at(self.config, log, rising)
-        features: dict[str, FlatColumn] = {}
-        if isinstance(model, ReadsColumns):
-            tables = self.items.features, self.people
-            features = candidate_features(model.aggregates, log, rising, *tables, moments)
-        name = self.component(model)
-        expected = predict_feedback(model, log, rising, features, known_at=moments, users=self.people)[name]
-        if model.components[name] is Link.SIGMOID:
-            expected = np.clip(expected, 1e-7, 1 - 1e-7)
-            expected = np.log(expected) - np.log1p(-expected)
-        scores = np.empty(len(rows))
-        scores[order] = expected
-        return scores
-
-    def _loaded(self, artifact: Artifact) -> Ranker:
-        model = load_any(artifact.folder, self.items)
+        Raises:   BadConfig: it foresees nothing.
+        """
+        artifact = workspace.current(f"model-{name}", "model", log)
+        model = load_any(artifact.folder, logged.items)
         if not isinstance(model, Ranker):
-            raise BadConfig(f"the teacher {artifact.name!r} foresees nothing; name a ranker, or an ARGUS with feedback")
-        return model
+            raise BadConfig(f"the teacher {name!r} foresees nothing; name a ranker, or an ARGUS with feedback")
+        asked = scorers_of(workspace, log, {name: artifact})
+        return cls(model, Scorers.among({name: artifact}, asked, logged.log, logged.items))
 
 
-def _trained_without(
-    project: Project,
-    workspace: Workspace,
-    log: Artifact,
-    sets: ExampleSets,
-    folds: FoldsConfig,
-    fold: int,
-    teacher: str,
-    tell: Callable[[str, str], None],
-) -> list[Artifact]:
-    """The log without a fold, and the models trained on it, the teacher last."""
-    with tempfile.TemporaryDirectory() as folder:
-        view = workspace.view(Path(folder) / "current")
-        made = [_without_fold(view, log, sets, folds, fold)]
-        for name in _needed(project, teacher):
-            heard = partial(tell, f"{name}, fold {fold + 1}")
-            if name in project.rank:
-                made.append(rank.run(project.rank[name], view, name, resume=True, tell=heard))
-            else:
-                made.append(pretrain.run(project.pretrain[name], view, name, resume=True, tell=heard))
-    return made
+def _tell_fold(tell: Callable[[str, str], None], fold: int, name: str, message: str) -> None:
+    tell(f"{name}, fold {fold + 1}", message)
 
 
-def _needed(project: Project, teacher: str) -> list[str]:
-    """The teacher, after the rankers whose weights it begins with."""
-    config = project.rank.get(teacher)
-    start = config.start if isinstance(config, NeuralRankConfig) else None
-    return [*([] if start is None else _needed(project, start)), teacher]
+def _trained(
+    project: Project, view: Workspace, names: Sequence[str], tell: Callable[[str, str], None]
+) -> Iterator[Artifact]:
+    """Models trained on the log of a workspace, one after the other."""
+    for name in names:
+        heard = partial(tell, name)
+        if name in project.rank:
+            yield rank.run(project.rank[name], view, name, resume=True, tell=heard)
+        elif name in project.finetune:
+            towers = project.finetune[name]
+            yield finetune.run(towers, project.encoder_of(towers), view, name, resume=True, tell=heard)
+        else:
+            yield pretrain.run(project.pretrain[name], view, name, resume=True, tell=heard)
+
+
+def _needed(project: Project, name: str) -> list[str]:
+    """A model, after all that it asks, and those whose weights it begins with."""
+    before: list[str] = []
+    if name in project.rank:
+        config = project.rank[name]
+        start = config.start if isinstance(config, NeuralRankConfig) else None
+        before = [*config.scorers, *([] if start is None else [start])]
+    elif name in project.finetune:
+        before = [project.finetune[name].start]
+    return list(dict.fromkeys([one for other in before for one in _needed(project, other)] + [name]))
 
 
 def _without_fold(view: Workspace, log: Artifact, sets: ExampleSets, folds: FoldsConfig, fold: int) -> Artifact:

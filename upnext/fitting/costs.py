@@ -13,11 +13,11 @@ import torch
 
 from upnext.base.batches import Candidates, Column, Request, State
 from upnext.base.example_sets import ExampleSets
-from upnext.fitting.distillation import AnyStudent
+from upnext.fitting.distillation import AnyStudent, OverFeatures
 from upnext.models.boosted import Boosted
 from upnext.models.build import save_any
 
-__all__ = ["NUM_ASKED", "cost_of", "parameters_of", "seconds_of_answers", "size_of"]
+__all__ = ["NUM_ASKED", "cost_of", "parameters_of", "percentiles_ms", "seconds_of_answers", "size_of"]
 
 NUM_ASKED = 500
 """Candidates of one request."""
@@ -38,7 +38,7 @@ def size_of(model: AnyStudent) -> int:
 
 
 def seconds_of_answers(
-    models: Sequence[AnyStudent],
+    models: Sequence[OverFeatures],
     sets: ExampleSets,
     num_requests: int = 200,
     clock: Callable[[], float] = time.perf_counter,
@@ -71,7 +71,13 @@ def seconds_of_answers(
 
 
 def cost_of(model: AnyStudent, sets: ExampleSets) -> dict[str, float]:
-    """Parameters, bytes of its files, and milliseconds of a request: the median, and the 99th percentile."""
-    took_ms = 1000 * np.array(seconds_of_answers([model], sets))
-    p50, p99 = (float(np.percentile(took_ms, percent)) for percent in (50, 99))
-    return {"parameters": parameters_of(model), "size_bytes": size_of(model), "p50_ms": p50, "p99_ms": p99}
+    """Parameters, bytes of its files, and of one over features milliseconds of a request: median, 99th percentile."""
+    found: dict[str, float] = {"parameters": parameters_of(model), "size_bytes": size_of(model)}
+    if isinstance(model, OverFeatures):
+        found |= percentiles_ms(seconds_of_answers([model], sets), "")
+    return found
+
+
+def percentiles_ms(seconds: Sequence[float], name: str) -> dict[str, float]:
+    """The median and the 99th percentile in milliseconds, as `p50_ms` and `p99_ms` with a name between."""
+    return {f"p{percent}{name}_ms": 1000 * float(np.percentile(seconds, percent)) for percent in (50, 99)}

@@ -23,6 +23,7 @@ from upnext.features.aggregates import Aggregate
 from upnext.fitting.folds import FoldsConfig
 from upnext.models.boosted import Boosted
 from upnext.models.boosted_config import BoostedConfig
+from upnext.models.main_model import MainModel, MainModelConfig
 from upnext.models.student import LayersConfig, LinearConfig, Student, StudentConfig, TowersConfig, inputs_of
 from upnext.models.trees import BoostingConfig, Part, grow_down, matrix, told_apart
 from upnext.objectives.distillation import AnyTerm, Distillation, LabelTerm
@@ -33,6 +34,7 @@ __all__ = [
     "AnyStudent",
     "DistillConfig",
     "LiveConfig",
+    "OverFeatures",
     "base_of",
     "digested",
     "fit_student",
@@ -40,7 +42,8 @@ __all__ = [
     "scores_of",
 ]
 
-AnyStudent = Student | Boosted
+OverFeatures = Student | Boosted
+AnyStudent = OverFeatures | MainModel
 _PER_BLOCK = 65_536
 """So many candidates are scored at a time, padding included."""
 _PER_SLOPES = 4096
@@ -96,8 +99,10 @@ class DistillConfig(Config):
     of time; each batch is scored by the teacher before it learns from it. `training.epochs` has no effect then."""
     folds: FoldsConfig = FoldsConfig()
     """How teachers are trained that speak of the training part."""
-    student: Annotated[LinearConfig | LayersConfig | TowersConfig | TreesConfig, Field(discriminator="kind")]
-    """What it is."""
+    student: Annotated[
+        LinearConfig | LayersConfig | TowersConfig | TreesConfig | MainModelConfig, Field(discriminator="kind")
+    ]
+    """What it is. A `main` model reads pasts and its own aggregates instead of the examples' features."""
     losses: Annotated[list[AnyTerm], Field(min_length=1)]
     """The terms of its loss, added up."""
     training: DistillTrainingConfig = DistillTrainingConfig()
@@ -109,8 +114,8 @@ class DistillConfig(Config):
         if (self.teacher is not None) + bool(self.scores) + (self.live is not None) > 1:
             raise ValueError("give one of 'teacher', 'scores' and 'live'")
         is_taught = bool(self.teachers or self.scores or self.live)
-        if self.live is not None and isinstance(self.student, TreesConfig):
-            raise ValueError("a boosted student cannot learn live; choose another kind of student")
+        if self.live is not None and isinstance(self.student, TreesConfig | MainModelConfig):
+            raise ValueError(f"a {self.student.kind} student cannot learn live; choose another kind of student")
         if self.live is not None and not any(isinstance(term, LabelTerm) for term in self.losses):
             raise ValueError("a live student goes on alone from labels: add a loss of labels")
         if taught and not is_taught:
@@ -136,8 +141,8 @@ def fit_student(
     folder: Path,
     start: Start,
     aggregates: list[Aggregate] | None = None,
-) -> AnyStudent:
-    """Train a student on the training part of example sets; the validation part says when to stop.
+) -> OverFeatures:
+    """Train a student over features on the training part of example sets; the validation part says when to stop.
 
     Args:     teacher: what is said of all candidates (I,). folder: keeps checkpoints. aggregates: those among the
               features.
@@ -152,6 +157,7 @@ def fit_student(
         said = None if teacher is None else FlatColumn(teacher.values[place], teacher.observed[place])
         parts.append(SetData.of(sets.take(chosen), said))
     base = base_of(parts[0].sets)
+    assert not isinstance(config.student, MainModelConfig)  # `fit_main` trains it: it reads more than the sets hold
     if isinstance(config.student, TreesConfig):
         return _grown(config, config.student, parts[0], parts[1], base, aggregates or [])
     return _trained(config, config.student, parts[0], parts[1], base, folder, start, aggregates or [])
@@ -275,8 +281,8 @@ class _Slopes:
 # --- scores ----------------------------------------------------------------------------------------------------------
 
 
-def scores_of(model: AnyStudent, sets: ExampleSets) -> NDArray[np.float64]:
-    """What a student says of the candidates of example sets: (I,) raw, as a server would hear it."""
+def scores_of(model: OverFeatures, sets: ExampleSets) -> NDArray[np.float64]:
+    """What a student over features says of the candidates of example sets: (I,) raw, as a server would hear it."""
     scores = np.zeros(len(sets.label))
     if isinstance(model, Boosted):
         features = {

@@ -61,6 +61,7 @@ class RankPlan:
     """A training before it begins: what it reads, what makes its model, its need, how it is validated."""
 
     data: ShownSets
+    held: ShownSets
     make: Callable[[torch.device | None], AnyObjective]
     need: Need
     validation: Callable[[AnyObjective], Callable[[], dict[str, float]]]
@@ -145,6 +146,7 @@ def plan(
 
     return RankPlan(
         train,
+        held,
         make,
         _need(make, train, config.training.tokens_per_batch, log),
         lambda objective: _validation(objective, held, config),

@@ -19,8 +19,24 @@ from upnext.losses.listwise import list_probability_loss, listwise_softmax_loss,
 from upnext.losses.pairwise import PairForm, label_pair_loss, pair_difference_loss, pair_probability_loss
 from upnext.losses.ranks import WeightForm, rank_loss, rank_pair_weights, rank_step_loss
 from upnext.losses.sets import as_one_set
+from upnext.models.main_model import MainModel
+from upnext.objectives.ranking import RankingBatch, by_set
 
-__all__ = ["AnyTerm", "Distillation", "LabelTerm", "LiveDistillation", "TeacherTerm", "term_sum"]
+__all__ = [
+    "LABEL",
+    "SAID",
+    "AnyTerm",
+    "Distillation",
+    "LabelTerm",
+    "LiveDistillation",
+    "MainDistillation",
+    "TeacherTerm",
+    "term_sum",
+]
+
+LABEL, SAID = "distill.label", "distill.said"
+"""Columns of candidates that a main model is taught with and does not read: what came of each, and what a teacher says
+of it."""
 
 
 class Schedule(Config):
@@ -258,3 +274,19 @@ class LiveDistillation(nn.Module):
         found = {f"teacher.{name}": term for name, term in self.teacher.of_scores(said, batch, step).items()}
         heard = replace(batch, teacher=Column(said.detach(), batch.mask))
         return found | self.student.of_scores(scores, heard, step)
+
+
+class MainDistillation(nn.Module):
+    """The same for a main model, which reads pasts and candidates: its candidates bring `LABEL` and `SAID` along."""
+
+    def __init__(self, model: MainModel, terms: Sequence[LabelTerm | TeacherTerm], relevant: float) -> None:
+        super().__init__()
+        self.model, self.terms = model, Distillation(nn.Identity(), terms, relevant)
+
+    def forward(self, batch: RankingBatch, step: int | None) -> dict[str, Means]:
+        """The terms by kind; without a step, with the weights that schedules end with."""
+        state = self.model.encode(batch.histories).take(batch.set)
+        (scores,) = self.model.predict(state, batch.request, batch.candidates).values()
+        label, said = (batch.candidates.features[name] for name in (LABEL, SAID))
+        scores, label_of, said_of, is_said, mask = by_set(batch, scores, label.values, said.values, said.observed)
+        return self.terms.of_scores(scores, SetBatch((), mask, label_of, Column(said_of, is_said)), step)

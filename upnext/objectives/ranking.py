@@ -17,7 +17,7 @@ from upnext.models.main_model import MainModel
 from upnext.models.youtube import YouTubeRanker
 from upnext.objectives.feedback import FeedbackLosses
 
-__all__ = ["NeuralRanker", "OrderRanking", "PointwiseRanking", "RankingBatch"]
+__all__ = ["NeuralRanker", "OrderRanking", "PointwiseRanking", "RankingBatch", "by_set"]
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,17 @@ class OrderRanking(nn.Module):
         for name, weight in self.weights.items():
             column = batch.feedback[name]
             utility = utility + weight * torch.where(column.observed, column.values, 0.0).to(scores.dtype)
-        scores, utility, mask = _by_set(batch, scores, utility)
+        scores, utility, mask = by_set(batch, scores, utility)
         if self.form == "pairwise":
             return {"pairs": request_pairwise_loss(scores, utility, mask)}
         return {"lists": listwise_softmax_loss(scores, utility, mask)}
 
 
-def _by_set(batch: RankingBatch, scores: Tensor, utility: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of requests (B, C) as sets (S, C'), with a mask: a set may lie in several rows, one behind the other."""
+def by_set(batch: RankingBatch, *parts: Tensor) -> tuple[Tensor, ...]:
+    """Rows of requests (B, C) as sets (S, C'): a set may lie in several rows, one behind the other.
+
+    Returns:  the parts, 0 where there is no candidate, and then a mask of where there is one.
+    """
     mask = batch.candidates.mask
     owner = batch.set[:, None].expand_as(mask)[mask]
     sizes = torch.bincount(owner, minlength=len(batch.histories))
@@ -130,5 +133,4 @@ def _by_set(batch: RankingBatch, scores: Tensor, utility: Tensor) -> tuple[Tenso
     shape = len(sizes), int(sizes.max()) if len(sizes) else 0
     is_there = torch.zeros(shape, dtype=torch.bool, device=mask.device)
     is_there[owner, place] = True
-    found = [part.new_zeros(shape).index_put((owner, place), part[mask]) for part in (scores, utility)]
-    return found[0], found[1], is_there
+    return *(part.new_zeros(shape).index_put((owner, place), part[mask]) for part in parts), is_there

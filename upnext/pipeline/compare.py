@@ -15,9 +15,10 @@ from upnext.evaluation.distilled import comparison_tables, set_rows
 from upnext.evaluation.markdown import tables_as_markdown
 from upnext.evaluation.page import tables_page
 from upnext.events.split import TEST, TRAIN, VALIDATION
-from upnext.fitting.distillation import AnyStudent, scores_of
+from upnext.fitting.distillation import AnyStudent
 from upnext.fitting.said import read_said
 from upnext.models.build import load_any
+from upnext.pipeline.logged import logged_of, said_of
 
 __all__ = ["run"]
 
@@ -40,15 +41,15 @@ def run(
         if not len(chosen):
             raise BadArtifact(f"the test part of the examples {examples!r} is empty; choose another split")
         asked, place = sets.take(chosen), sets.candidates_of(chosen)
-        rows: list[dict[str, Any]] = []
+        rows, logged = list[dict[str, Any]](), logged_of(workspace, parent)
         for name, artifact in teachers.items():
             if name not in models:
                 scores, are_logits = read_said(artifact).values[place], bool(artifact.manifest["metrics"]["are_logits"])
                 rows += [{"model": name} | row for row in set_rows(asked, scores, are_logits, _SAMPLES)]
         for name, artifact in models.items():
-            model = load_any(artifact.folder, _NO_ITEMS)
+            model = load_any(artifact.folder, _NO_ITEMS if logged is None else logged.items)
             assert isinstance(model, AnyStudent)
-            rows += [{"model": name} | row for row in set_rows(asked, scores_of(model, asked), True, _SAMPLES)]
+            rows += [{"model": name} | row for row in set_rows(asked, said_of(model, asked, logged), True, _SAMPLES)]
         costs = {name: artifact.manifest["metrics"] for name, artifact in models.items()}
         tables, facts = comparison_tables(rows, costs), _facts(examples, sets, asked)
         (draft.folder / "figures.json").write_text(json.dumps(rows, indent=1))
@@ -60,7 +61,7 @@ def run(
 
 
 _NO_ITEMS = ItemTable(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
-"""Students read features of candidates, and nothing of a catalogue."""
+"""Students over files read features of candidates, and nothing of a catalogue."""
 
 
 def _facts(examples: str, sets: ExampleSets, asked: ExampleSets) -> dict[str, str]:

@@ -7,6 +7,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -25,11 +26,13 @@ from upnext.features.aggregates import Aggregate
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
 from upnext.fitting.costs import cost_of
-from upnext.fitting.distillation import AnyStudent, DistillConfig, fit_student, scores_of
+from upnext.fitting.distillation import AnyStudent, DistillConfig, fit_student
 from upnext.fitting.folds import FoldsConfig, mean_scores, out_of_fold
 from upnext.fitting.live import fit_live
 from upnext.fitting.said import read_said, write_said
 from upnext.models.build import save_any
+from upnext.models.main_model import MainModelConfig
+from upnext.pipeline.logged import Logged, logged_of, said_of
 from upnext.preparation.example_sets import LogExamples, check_examples, examples_of
 from upnext.training.loop import HISTORY, Start
 
@@ -94,20 +97,40 @@ def said_by(
 
     def write(draft: Draft) -> None:
         sets, heard, kept = ExampleSets.load(examples.folder), _heard(config, examples, said), draft.keep()
+        logged = logged_of(workspace, examples)
 
-        def fit(chosen: NDArray[np.int64], fold: int | None) -> Any:
+        def fit(chosen: NDArray[np.int64], fold: int | None) -> AnyStudent:
             start.tell("all of the training part" if fold is None else f"fold {fold + 1} of {folds.count}")
             numbers = np.union1d(chosen, np.flatnonzero(sets.part == VALIDATION))
             place = sets.candidates_of(numbers)
             some = None if heard is None else FlatColumn(heard.values[place], heard.observed[place])
             folder = kept / ("whole" if fold is None else str(fold))
             folder.mkdir(exist_ok=True)
-            return fit_student(config, sets.take(numbers), some, folder, replace(start, recipe=f"{kept.name} {fold}"))
+            begin = replace(start, recipe=f"{kept.name} {fold}")
+            return _fitted(config, sets.take(numbers), some, folder, begin, [], logged)
 
-        write_said(draft, out_of_fold(folds, sets, fit, lambda model, asked: scores_of(model, sets.take(asked))))
+        def say(model: AnyStudent, asked: NDArray[np.int64]) -> NDArray[np.float64]:
+            return said_of(model, sets.take(asked), logged)
+
+        write_said(draft, out_of_fold(folds, sets, fit, say))
 
     pointer = f"said-{name}-{config.examples}-{folds.by}-{folds.count}"
     return workspace.ensure(pointer, "said", settings, [examples, *said], write)
+
+
+def _fitted(
+    config: DistillConfig,
+    sets: ExampleSets,
+    heard: FlatColumn | None,
+    folder: Path,
+    start: Start,
+    aggregates: list[Aggregate],
+    logged: Logged | None,
+) -> AnyStudent:
+    if isinstance(config.student, MainModelConfig):
+        assert logged is not None  # a project in which one reads files is refused
+        return logged.fit(config, sets, heard, folder, start)
+    return fit_student(config, sets, heard, folder, start, aggregates)
 
 
 def _heard(config: DistillConfig, examples: Artifact, said: Sequence[Artifact]) -> FlatColumn | None:
@@ -137,13 +160,14 @@ def run(
         # 2. the student
         folder, started = draft.keep(), time.perf_counter()
         model: AnyStudent
+        logged = logged_of(workspace, examples)
         try:
             begin = replace(start, recipe=folder.name)
             if config.live is not None:
                 model, teacher = fit_live(config, config.live, sets, folder, begin, aggregates)
                 save_any(teacher, draft.folder / "teacher")
             else:
-                model = fit_student(config, sets, heard, folder, begin, aggregates)
+                model = _fitted(config, sets, heard, folder, begin, aggregates, logged)
         except BadConfig as error:
             raise BadConfig(f"distill.{name}: {error}") from None
         save_any(model, draft.folder)
@@ -155,6 +179,7 @@ def run(
     if examples.manifest["parents"]:  # what is published and evaluated names the log that it was made from
         parents.insert(0, workspace.current("log", "log"))
     settings: dict[str, Any] = {"model": _settings(config) | {"kind": config.student.kind}}
+    del settings["model"]["scores"]  # of a ranker these would be models that it asks
     if config.scores:
         files = find_files(config.scores)
         settings["files"] = {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
