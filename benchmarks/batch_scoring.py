@@ -26,9 +26,8 @@ import numpy as np
 import torch
 from record import commit, machine
 from rich.console import Console
-from synthetic import ReleaseSize, write_release
+from synthetic import ReleaseSize, made_release
 
-from upnext.base.artifacts import Workspace
 from upnext.commands.recommend import write_all
 from upnext.serving.everyone import recommend_everyone
 from upnext.serving.histories import Histories
@@ -54,9 +53,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     config = {key: getattr(arguments, key) for key in ("users", "items", "width", "mean_length", "max_length")}
-    size = ReleaseSize(**config)
-    artifact = Workspace(arguments.folder).ensure("release", "release", config, [], lambda d: write_release(d, size))
-    release = Release.load(artifact.folder)
+    release = Release.load(made_release(arguments.folder, ReleaseSize(**config)).folder)
     load = os.getloadavg()[0]
     ours, bare = Times([], []), Times([], [])
     with tempfile.TemporaryDirectory() as folder:

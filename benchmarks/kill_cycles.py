@@ -19,16 +19,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does,
 import random
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from client import Connection
 from record import commit, machine
-from served import Served
-from synthetic import ReleaseSize, write_release
+from served import Served, lent
+from synthetic import ReleaseSize, made_release
 
-from upnext.base.artifacts import Workspace
 from upnext.features.catalogue import Catalogue
 from upnext.serving.histories import Histories
 from upnext.serving.release import Release
@@ -50,24 +49,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    workspace = Workspace(arguments.folder)
-    artifact = workspace.ensure("release", "release", asdict(SIZE), [], lambda draft: write_release(draft, SIZE))
+    artifact = made_release(arguments.folder, SIZE)
     items = len(Catalogue.load(artifact.folder).vocabulary.ids)
     chance = random.Random(arguments.seed)
     tally = Tally(items)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:  # on the disk that is meant, not in memory
-        lent = Path(folder)
-        (lent / "artifacts").symlink_to((arguments.folder / "artifacts").resolve())
-        (lent / "current").mkdir()
-        (lent / "current" / "release").write_text(artifact.name)
+        workspace = lent(artifact, Path(folder) / "lent").root
         for cycle in range(arguments.cycles):
-            with Served(lent) as server:  # leaving it kills it
+            with Served(workspace) as server:  # leaving it kills it
                 asyncio.run(live(server, cycle, arguments.connections, chance, arguments.longest, tally))
             if (cycle + 1) % 50 == 0:
                 print(f"{cycle + 1} kills, {tally.num_acknowledged} posts acknowledged", flush=True)
         seconds = time.perf_counter() - start
-        tally.compare_all(Release.load(artifact.folder), lent / "live")
+        tally.compare_all(Release.load(artifact.folder), workspace / "live")
     rows = as_rows(arguments, tally, seconds)
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.results.write_text(json.dumps(rows, indent=1) + "\n")

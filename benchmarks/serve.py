@@ -24,17 +24,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from client import Connection
 from record import commit, machine
-from served import Served
-from synthetic import ReleaseSize, write_release
-
-from upnext.base.artifacts import Workspace
+from served import Served, lent
+from synthetic import ReleaseSize, made_release
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "serving.json"
 PERCENTILES = (50, 90, 99, 100)
@@ -60,19 +58,15 @@ def main() -> None:
     arguments = parser.parse_args()
     names = ("users", "items", "width", "mean_length", "max_length", "layers", "collections")
     size = ReleaseSize(**{name: getattr(arguments, name) for name in names}, max_stored=2 * arguments.max_length)
-    workspace = Workspace(arguments.folder)
-    artifact = workspace.ensure("release", "release", asdict(size), [], lambda draft: write_release(draft, size))
+    artifact = made_release(arguments.folder, size)
     load_before = os.getloadavg()[0]
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         rows = []
         for is_awake in (False, True):
-            lent = Path(folder) / str(is_awake)  # the live store of each run is a new one
-            (lent / "current").mkdir(parents=True)
-            (lent / "artifacts").symlink_to((arguments.folder / "artifacts").resolve())
-            (lent / "current" / "release").write_text(artifact.name)
+            workspace = lent(artifact, Path(folder) / str(is_awake)).root  # the live store of each run is a new one
             with awake(cores if is_awake else []):
-                load = measure(lent, cores, arguments)
+                load = measure(workspace, cores, arguments)
             rows += as_rows(arguments, load, load_before, ", cores kept awake" if is_awake else "")
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.results.write_text(json.dumps(rows, indent=1) + "\n")

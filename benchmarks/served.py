@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from upnext.base.artifacts import Workspace
+from upnext.base.artifacts import Artifact, Workspace
 from upnext.commands.exchange import serve_releases
 from upnext.pipeline.serve import ServeConfig, run
 
-__all__ = ["Offered", "Served"]
+__all__ = ["Offered", "Served", "lent"]
 
 # One process imports everything and creates no thread; from it a server is forked in a moment.
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -31,6 +31,15 @@ def _serve(workspace: Path, core: int | None, announce: Connection, settings: di
 
 def _offer(workspace: Path, core: int | None, announce: Connection, settings: dict[str, Any]) -> None:
     serve_releases(workspace, "127.0.0.1", 0, "UPNEXT_RELEASES_TOKEN", Console(quiet=True), announce.send)
+
+
+def lent(release: Artifact, folder: Path) -> Workspace:
+    """A new workspace around a release that lies elsewhere, with a live store of its own."""
+    folder.mkdir(parents=True)
+    (folder / "artifacts").symlink_to(release.folder.parent.resolve())
+    workspace = Workspace(folder)
+    workspace.use("release", release)
+    return workspace
 
 
 class Served:

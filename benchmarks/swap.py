@@ -19,15 +19,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does,
 
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from client import Connection
 from record import commit, machine
-from served import Offered, Served
-from synthetic import ReleaseSize, write_release
+from served import Offered, Served, lent
+from synthetic import ReleaseSize, made_release
 
 from upnext.base.artifacts import Artifact, Workspace
 from upnext.serving.histories import Histories
@@ -53,15 +53,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="before, between and after the swaps")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    provider = Workspace(arguments.folder)
-    releases = [made(provider, arguments, seed) for seed in range(4)]
+    releases = [made(arguments, seed) for seed in range(4)]
     expected = {release.name: expectations(release, arguments) for release in releases}
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        offered = Workspace(Path(folder) / "provider")
-        offered.root.mkdir()
-        (offered.root / "artifacts").symlink_to((arguments.folder / "artifacts").resolve())
-        offered.use("release", releases[0])
+        offered = lent(releases[0], Path(folder) / "provider")
         with Offered(offered.root) as source:
             settings = {"release": f"http://{source.host}:{source.port}", "check_every": 200}
             with Served(Path(folder) / "server", settings=settings) as server:
@@ -77,12 +73,11 @@ def main() -> None:
     raise SystemExit(1 if load.problems else 0)
 
 
-def made(workspace: Workspace, arguments: argparse.Namespace, seed: int) -> Artifact:
+def made(arguments: argparse.Namespace, seed: int) -> Artifact:
     """One of the releases."""
     names = ("users", "items", "width", "mean_length")
     known = {name: getattr(arguments, name) for name in names}
-    size = ReleaseSize(**known, max_length=100, layers=2, collections=4, seed=seed)
-    return workspace.ensure("release", "release", asdict(size), [], lambda draft: write_release(draft, size))
+    return made_release(arguments.folder, ReleaseSize(**known, max_length=100, layers=2, collections=4, seed=seed))
 
 
 def expectations(artifact: Artifact, arguments: argparse.Namespace) -> dict[str, set[int]]:

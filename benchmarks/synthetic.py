@@ -1,13 +1,14 @@
 """A synthetic release of any size: a SASRec with random weights, a catalogue, histories that favour popular items."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from upnext.base.artifacts import Draft
+from upnext.base.artifacts import Artifact, Draft, Workspace
 from upnext.base.batches import Events, FlatColumn
 from upnext.base.ids import FIRST
 from upnext.base.schema import COLLECTION, GENRES, TITLE, Schema, feedback_column
@@ -21,7 +22,7 @@ from upnext.serving.histories import pack_history
 from upnext.serving.release import ReleaseSettings
 from upnext.store.embedded import LmdbStore
 
-__all__ = ["LAST_MS", "ReleaseSize", "write_release"]
+__all__ = ["LAST_MS", "ReleaseSize", "made_release", "write_release"]
 
 LAST_MS = 1_750_000_000_000
 """The last event of a release is no later."""
@@ -47,6 +48,11 @@ class ReleaseSize:
     """With some, items have titles, genres and collections, and there is a row of what is popular now."""
     seed: int = 0
     """Releases of different seeds differ in weights and histories, and in how they number the same items."""
+
+
+def made_release(folder: Path, size: ReleaseSize) -> Artifact:
+    """The release of a size in a workspace's folder, made if need be."""
+    return Workspace(folder).ensure("release", "release", asdict(size), [], lambda draft: write_release(draft, size))
 
 
 def write_release(draft: Draft, size: ReleaseSize) -> None:

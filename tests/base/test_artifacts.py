@@ -308,8 +308,16 @@ def test_ensure_makes_once_and_points_to_it(workspace: Workspace) -> None:
 
 
 def test_the_current_pointer(workspace: Workspace) -> None:
-    with pytest.raises(BadArtifact, match="holds no 'log' yet; run the stage that makes it"):
+    with pytest.raises(BadArtifact, match=r"holds no 'log' yet; first run `upnext run FILE\.toml --until prepare`"):
         workspace.current("log", "log")
+    for name, command in (
+        ("release", "--until publish`"),
+        ("simulation", "--until simulate`"),
+        ("examples-clicks", "--until distill`"),
+        ("model-a-b", "whose table has 'a-b' alone"),
+    ):
+        with pytest.raises(BadArtifact, match=command):
+            workspace.current(name, name.partition("-")[0])
     first, second = make(workspace, config={"width": 1}), make(workspace, config={"width": 2})
     workspace.use("log", first)
     assert workspace.current("log", "log") == first

@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_said_without_a_time(prepared: Path, monkeypatch: p
 def test_without_a_log_it_says_what_it_needs(project: Path) -> None:
     done = upnext("describe", project)
     assert done.returncode == 2
-    assert "holds no 'log' yet; run the stage that makes it first" in " ".join(done.stderr.split())
+    assert "holds no 'log' yet; first run `upnext run FILE.toml --until prepare`" in " ".join(done.stderr.split())
 
 
 def test_a_view_that_the_log_does_not_have(prepared: Path) -> None:

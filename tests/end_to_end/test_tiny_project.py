@@ -220,7 +220,7 @@ def test_an_unparsable_time_is_named_with_its_row(project):
 def test_a_stage_without_what_it_reads_says_what_to_run(project):
     message = fail(project, "pretrain", project)
     assert "holds no 'log' yet" in message
-    assert "run the stage that makes it first" in message
+    assert "first run `upnext run FILE.toml --until prepare`" in message
     succeed("prepare", project)
     assert "holds no 'model-sasrec' yet" in fail(project, "evaluate", project)
     assert "there is no workspace" in fail(project, "recommend", project.parent / "nowhere", "-u", "1")

@@ -318,7 +318,7 @@ class Workspace:
         pointer = self._current / name
         target = self._pointer(name)
         if target is None:
-            raise BadArtifact(f"{self.root} holds no {name!r} yet; run the stage that makes it first")
+            raise BadArtifact(f"{self.root} holds no {name!r} yet; first run {_how_to_make(name)}")
         artifact = self.named(target, verify)
         if artifact.kind != kind:
             raise BadArtifact(f"{pointer} names a {artifact.kind}, not a {kind}; run the stage that makes it again")
@@ -342,6 +342,24 @@ class Workspace:
             "config": config,
             "parents": [parent.identity if isinstance(parent, Artifact) else parent for parent in parents],
         }
+
+
+def _how_to_make(name: str) -> str:
+    """The command that makes what a pointer of this name points to."""
+    kind, _, own = name.partition("-")
+    stages = {
+        "simulation": "simulate",
+        "log": "prepare",
+        "release": "publish",
+        "report": "evaluate",
+        "examples": "distill",
+        "said": "distill",
+    }
+    if kind == "model":
+        return (
+            f"`upnext run FILE.toml`, or the stage whose table has {own!r} alone, such as `upnext pretrain FILE.toml`"
+        )
+    return f"`upnext run FILE.toml --until {stages.get(kind, kind)}`"
 
 
 def _remove_if_free(draft: Path) -> None:

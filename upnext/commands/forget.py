@@ -45,8 +45,8 @@ def forget(workspace: Workspace, names: Sequence[str], console: Console) -> None
                 console.print(line)
     except BlockingIOError as error:
         raise BadArtifact(
-            f"a server (process {error}) runs on {workspace.root} and holds what it loaded: stop it, run this again,"
-            " then start it"
+            f"a server (process {error}) runs on {workspace.root} and holds what it loaded: stop it with Ctrl-C or"
+            f" `kill {error}`, run this again, then start it"
         ) from None
     console.print(f"forgotten: {escape(', '.join(names))}; {num_posted:,} posted events erased")
     console.print(_LEFT, highlight=False)
