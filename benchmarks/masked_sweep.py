@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--rates", nargs="+", type=float, default=[0.05, 0.2])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--set", nargs="+", default=[], help="settings of the project")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the rows")
     arguments = parser.parse_args()
     file, console = arguments.configuration, Console()
     project = load_project(file, [f"workspace=runs/masked-sweep/{file.stem}", *arguments.set])
@@ -66,7 +67,7 @@ def main() -> None:
         variant = "no masks" if masked is None else "w1 = {:g}, rate {:g}".format(*masked)
         rows.append(head | as_row(variant, losses))
         console.print(f"{variant}: {np.mean(losses):.4f} {[round(loss, 4) for loss in losses]}")
-    path = RESULTS / f"masked_sweep-{file.stem.removesuffix('-rankers')}.json"
+    path = arguments.results / f"masked_sweep-{file.stem.removesuffix('-rankers')}.json"
     path.write_text(json.dumps(rows, indent=1) + "\n")
 
 

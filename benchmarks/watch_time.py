@@ -6,8 +6,9 @@
 The log is the simulated service's; the watch time of what was shown is the part played of its length, 0 where it was
 not clicked. Training and figures are of what was shown in lists: what was searched for is always watched, so that the
 published form has no finite odds. The three rankers differ in the loss alone. Beside them stand the mean of all, each
-item's own rate, and the oracle, which knows what the simulation expects. Rows go to `docs/results/watch_time.json`; a
-run that was killed goes on where it stopped.
+item's own rate, and the oracle, which knows what the simulation expects. Rows go to `docs/results/watch_time.json`;
+with `--part validation` nothing is written: this is how settings are chosen. A run that was killed goes on where it
+stopped.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from upnext.evaluation.rates import Rates, RatesConfig
 from upnext.evaluation.utility import utility_figures
 from upnext.events.impressions import Impressions, pairs_within
 from upnext.events.log import EventLog
-from upnext.events.split import TEST, TRAIN
+from upnext.events.split import TEST, TRAIN, VALIDATION
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
 from upnext.features.vocabulary import Vocabulary
@@ -58,6 +59,7 @@ AGGREGATES = [
     {"by": ["user"], "what": "mean", "feedback": WATCH},
 ]
 SAMPLES = 500
+PARTS = {"test": TEST, "validation": VALIDATION}
 
 
 def main() -> None:
@@ -68,7 +70,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--part", choices=PARTS, default="test")
     parser.add_argument("--runs", type=Path, default=Path("runs/watch-time"), help="the folder of everything made")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the rows")
     asked, console = parser.parse_args(), Console()
     simulated = SimulationConfig(num_users=asked.users, num_items=asked.items, num_events=asked.events)
     folder = asked.runs / f"simulation-{asked.users}-{asked.items}-{asked.events}"
@@ -77,7 +81,7 @@ def main() -> None:
     for seed in asked.seeds:
         project = project_of(source, asked.runs / "work", seed, asked.epochs)
         run_stages(project, console, until="rank", resume=True)
-        runs.append(measured(project, folder))
+        runs.append(measured(project, folder, PARTS[asked.part]))
     told = f"--users {asked.users} --items {asked.items} --events {asked.events} --epochs {asked.epochs}"
     head = {
         "dataset": "simulated",
@@ -88,7 +92,8 @@ def main() -> None:
         "machine": machine(f"{torch.get_num_threads()} threads", packages=("torch",)),
     }
     rows = [head | over_runs(rows) for rows in zip(*runs, strict=True)]
-    (RESULTS / "watch_time.json").write_text(json.dumps(rows, indent=1) + "\n")
+    if asked.part == "test":
+        (asked.results / "watch_time.json").write_text(json.dumps(rows, indent=1) + "\n")
     show(rows, console)
 
 
@@ -127,13 +132,13 @@ def project_of(source: Mapping[str, Any], workspace: Path, seed: int, epochs: in
     )
 
 
-def measured(project: Project, simulation: Path) -> list[Row]:
-    """Every figure of what was shown in lists in the test part."""
+def measured(project: Project, simulation: Path, which: int) -> list[Row]:
+    """Every figure of what was shown in lists in one part of the split."""
     workspace = project.opened()
     artifact = workspace.current("log", "log")
     folder = artifact.folder
     log, part = EventLog.open(folder / "log"), np.load(folder / "split.npy")
-    rows, trained = (np.flatnonzero(log.mask("shown") & (part == which)) for which in (TEST, TRAIN))
+    rows, trained = (np.flatnonzero(log.mask("shown") & (part == one)) for one in (which, TRAIN))
     items, users = Catalogue.load(folder).items, People.load(folder).features.columns
     column = log.rows.columns[feedback_column(WATCH)]
     counted = FlatColumn(column.values[trained], column.observed[trained])

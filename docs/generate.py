@@ -25,7 +25,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 import annotated_types
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from results_tables import compact_table, read_results, results_page, table, with_results
+from result_lines import table
+from results_tables import compact_table, read_results, results_page, with_results
 
 from upnext import api
 from upnext.base.configuration import Config, Duration

@@ -2,11 +2,14 @@
 
 import json
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BEGIN", "END", "Row", "compact_table", "read_results", "results_page", "table", "with_results"]
+from result_lines import table, wrapped
+from results_depth import ATTENUATION, attenuation_section
+
+__all__ = ["BEGIN", "END", "Row", "compact_table", "read_results", "results_page", "with_results"]
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 ORACLE = "oracle"
@@ -62,15 +65,10 @@ class Group:
         keys = ("command", "commit", "machine", "seeds")
         ways = dict.fromkeys(tuple(row.get(key) for key in keys) for row in self.rows)
         return [
-            f"* `{_wrapped(command)}`\n"
+            f"* `{wrapped(command)}`\n"
             f"  (commit {commit or 'unknown'}, {machine}, {seeds} seed{'' if seeds == 1 else 's'})"
             for command, commit, machine, seeds in ways
         ]
-
-
-def _wrapped(command: str) -> str:
-    """A command in lines of a readable width; a code span may go over several."""
-    return "\n  ".join(textwrap.wrap(command, 110, break_long_words=False, break_on_hyphens=False))
 
 
 def groups(rows: Iterable[Row]) -> list[Group]:
@@ -118,7 +116,9 @@ def results_page(rows: list[Row]) -> str:
         lines += rankers_section([row for row in ranked if row["dataset"] == name])
     watched = [row for row in rows if row["benchmark"] == _WATCH_TIME]
     lines += watch_time_section(watched) if watched else []
-    apart = taught + ranked + watched
+    of_depth = [row for row in rows if row["benchmark"] == ATTENUATION]
+    lines += attenuation_section(of_depth) if of_depth else []
+    apart = taught + ranked + watched + of_depth
     others = [row for row in rows if row["k"] is None and not _is_foreseen(row) and row not in apart]
     if others:
         lines += ["## Other measurements", "", "In brackets: the lowest and the highest of several runs.", ""]
@@ -127,7 +127,7 @@ def results_page(rows: list[Row]) -> str:
         ways = dict.fromkeys((r["command"], r["commit"], r["machine"]) for r in others)
         lines += [
             "",
-            *(f"* `{_wrapped(command)}`\n  (commit {commit}, {machine})" for command, commit, machine in ways),
+            *(f"* `{wrapped(command)}`\n  (commit {commit}, {machine})" for command, commit, machine in ways),
             "",
         ]
     return "\n".join(lines)
@@ -196,7 +196,7 @@ def watch_time_section(rows: list[Row]) -> list[str]:
         "",
         f"Of the {first['dataset']} service, {first['variant']}; {first['protocol']}.",
         "",
-        f"* `{_wrapped(first['command'])}`",
+        f"* `{wrapped(first['command'])}`",
         f"  (commit {first['commit'] or 'unknown'}, {first['machine']}, {first['seeds']} seeds)",
         "",
     ]
@@ -258,7 +258,7 @@ def distillation_section(rows: list[Row]) -> list[str]:
         lines += [
             textwrap.fill(f"Protocol: {first['protocol']}.", 118),
             "",
-            f"* `{_wrapped(first['command'])}`",
+            f"* `{wrapped(first['command'])}`",
             f"  (commit {first['commit'] or 'unknown'}, {first['machine']}, {seeds} seeds)",
             "",
         ]
@@ -357,12 +357,6 @@ def compact_table(rows: list[Row]) -> str:
             head = (group.dataset, group.protocol) if number == 0 else ("", "")
             cells.append((*head, name, group.cell(name, "ndcg"), group.cell(name, "hr").split(" [")[0]))
     return "\n".join(table(["Data set", "Protocol", "Model", "NDCG@10 [95 %]", "HR@10"], cells, texts=3))
-
-
-def table(header: Sequence[str], lines: Iterable[Sequence[str]], texts: int = 1) -> list[str]:
-    """A Markdown table, line by line; the first `texts` columns are set to the left."""
-    rule = [":--"] * texts + ["--:"] * (len(header) - texts)
-    return ["| " + " | ".join(line) + " |" for line in [header, rule, *lines]]
 
 
 def with_results(readme: str, table_of_results: str) -> str:

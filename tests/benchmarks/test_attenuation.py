@@ -1,5 +1,6 @@
 """benchmarks/attenuation.py on a few events: its rows and its plot."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+results_page = importlib.import_module("results_tables").results_page  # a script of docs/, which is no package
 
 
 def test_its_rows(tmp_path: Path) -> None:
@@ -22,7 +24,8 @@ def test_its_rows(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     of: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in json.loads((tmp_path / "results" / "attenuation.json").read_text()):
+    rows = json.loads((tmp_path / "results" / "attenuation.json").read_text())
+    for row in rows:
         of.setdefault(row["variant"], {})[row["metric"]] = row
     assert list(of) == ["sums, plain", "2 layers, plain", "2 layers, masked"]
     for name, found in of.items():
@@ -33,3 +36,7 @@ def test_its_rows(tmp_path: Path) -> None:
     change = masked["test_loss"]["values"][0] - plain["test_loss"]["values"][0]
     assert masked["test_loss, against plain"]["values"][0] == pytest.approx(change, abs=1e-3)
     assert "<svg" in (tmp_path / "images" / "attenuation.svg").read_text()
+    page = results_page(rows)
+    shown = "{value:+.4f} [{low:+.4f}, {high:+.4f}]".format(**masked["test_loss, against plain"])
+    assert f" | {shown} | " in page
+    assert "Other measurements" not in page
