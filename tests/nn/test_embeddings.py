@@ -39,6 +39,22 @@ def test_sparse_gradients_are_those_of_dense_ones_and_move_the_same_rows():
     assert moved.tolist() == read.tolist()
 
 
+def test_what_is_read_several_times_has_one_part_of_a_sparse_gradient():
+    dense, sparse = hashed(), hashed(sparse=True)
+    words = torch.tensor([[3, 3, 8], [8, 5, 3], [5, 0, 0]])
+    observed = torch.tensor([[True, True, True], [True, True, True], [True, False, False]])
+    lookups = [("item", VALUES, None), ("words", words, observed)]
+    found = [embeddings.sum_of(lookups) for embeddings in (dense, sparse)]
+    assert torch.equal(*found)
+    for out in found:
+        (out * torch.arange(12.0).reshape(3, 4)).sum().backward()
+    gradient = sparse.table.weight.grad
+    assert gradient is not None
+    torch.testing.assert_close(gradient.to_dense(), dense.table.weight.grad)
+    read = torch.cat([dense.rows(name, values).flatten() for name, values, _ in lookups])
+    assert gradient._nnz() == len(read.unique())
+
+
 def test_the_memory_of_sparse_gradients_is_not_counted_twice():
     assert need_of(hashed(sparse=True), 0, 0).sparse == 16 * 4
     assert need_of(hashed(), 0, 0).sparse == 0

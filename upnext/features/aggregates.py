@@ -110,13 +110,16 @@ def compute_aggregates(
     Returns:  by name, (Q,) float32; a count is 0 and everything else NaN where no event counts.
     Raises:   BadConfig: an aggregate names a key, feedback or view that there is not.
     """
-    answers = {}
+    groups: dict[tuple[tuple[str, ...], str, str | None], list[Aggregate]] = {}
     for aggregate in aggregates:
         check_names(aggregate, past)
-        counts = counting_events(aggregate, past)
-        events = _Sorted.of(past, counts, aggregate, questions)
-        answers[aggregate.name] = events.answer(aggregate, questions.time_ms)
-    return answers
+        groups.setdefault(_read_by(aggregate, past), []).append(aggregate)
+    numbers = _Numbers(past, questions)
+    answers: dict[str, NDArray[np.float32]] = {}
+    for some in groups.values():  # what is sorted serves all that read the same events by the same keys
+        events = _Sorted.of(numbers, past, some[0])
+        answers |= {aggregate.name: events.answer(aggregate, numbers, past) for aggregate in some}
+    return {aggregate.name: answers[aggregate.name] for aggregate in aggregates}
 
 
 def check_names(aggregate: Aggregate, past: Past) -> None:
@@ -142,55 +145,97 @@ def counting_events(aggregate: Aggregate, past: Past) -> NDArray[np.bool_]:
     return selected
 
 
+def _read_by(aggregate: Aggregate, past: Past) -> tuple[tuple[str, ...], str, str | None]:
+    """What tells apart which events aggregates read, and by which keys."""
+    is_partly = aggregate.feedback is not None and not past.feedback[aggregate.feedback].observed.all()
+    return tuple(aggregate.by), aggregate.view, aggregate.feedback if is_partly else None
+
+
+class _Numbers:
+    """Keys and moments of events and questions as small integers, each worked out once."""
+
+    def __init__(self, past: Past, questions: Questions) -> None:
+        self._past, self._questions = past, questions
+        self._keys: dict[str, tuple[NDArray[np.int64], int]] = {}
+        self.now_ms = questions.time_ms
+        self.times = np.unique(past.time_ms)
+        self.width = len(self.times) + 1
+        self.time = np.searchsorted(self.times, past.time_ms)
+        self._before: dict[int, NDArray[np.int64]] = {}
+
+    def of_keys(self, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """What keys have in common, times the number of moments: of events (N,), and of questions (Q,)."""
+        code, size = self._key(names[0])
+        for name in names[1:]:
+            part, parts = self._key(name)
+            code, size = _small(code * parts + part, size * parts)
+        if size * self.width >= 2**63:
+            code, size = _distinct(code)
+        code = code * self.width
+        return code[: len(self.time)], code[len(self.time) :]
+
+    def before(self, window: int | None) -> NDArray[np.int64]:
+        """How many moments lie strictly before those of the questions (Q,), or before their windows."""
+        back = window or 0
+        if back not in self._before:
+            self._before[back] = np.searchsorted(self.times, self.now_ms - back)
+        return self._before[back]
+
+    def _key(self, name: str) -> tuple[NDArray[np.int64], int]:
+        if name not in self._keys:
+            both = np.concatenate([self._past.keys[name], self._questions.keys[name]])
+            low, high = (int(both.min()), int(both.max())) if len(both) else (0, 0)
+            dense = high - low < 4 * len(both)
+            self._keys[name] = (both - low, high - low + 1) if dense else _distinct(both)
+        return self._keys[name]
+
+
+def _small(code: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], int]:
+    """Codes below a size, told apart by smaller ones where another key could make them too large."""
+    return (code, size) if size < 2**31 else _distinct(code)
+
+
+def _distinct(code: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Codes from 0 on, in the same order, and how many there are."""
+    values, places = np.unique(code, return_inverse=True)
+    return places.astype(np.int64), max(len(values), 1)
+
+
 @dataclass(frozen=True)
 class _Sorted:
-    """An aggregate's events sorted by (key, time), and where each question's key lies among them."""
+    """Events that aggregates read, sorted by (key, time), each as one integer; and the keys of the questions.
 
-    code: NDArray[np.int64]
-    time_ms: NDArray[np.int64]
-    values: NDArray[np.float64]
+    `rows` (n,) are their places in the past.
+    """
+
+    keys: NDArray[np.int64]
+    rows: NDArray[np.int64]
     asked: NDArray[np.int64]
 
     @classmethod
-    def of(cls, past: Past, counts: NDArray[np.bool_], aggregate: Aggregate, questions: Questions) -> "_Sorted":
-        """Number the keys that events and questions have in common, and sort the events."""
-        num_events = int(counts.sum())
-        code = np.zeros(num_events + len(questions.time_ms), np.int64)
-        for name in aggregate.by:
-            both = np.concatenate([past.keys[name][counts], questions.keys[name]])
-            _, part = np.unique(both, return_inverse=True)
-            _, code = np.unique(code * (part.max(initial=0) + 1) + part, return_inverse=True)
-        time_ms = past.time_ms[counts]
-        order = np.lexsort((time_ms, code[:num_events]))
-        if aggregate.feedback is None:
-            values = np.ones(num_events)
-        else:
-            values = past.feedback[aggregate.feedback].values[counts].astype(np.float64)
-        return cls(code[:num_events][order], time_ms[order], values[order], code[num_events:])
+    def of(cls, numbers: _Numbers, past: Past, aggregate: Aggregate) -> "_Sorted":
+        """Sort the events that an aggregate reads by what it groups them by."""
+        rows = np.flatnonzero(counting_events(aggregate, past))
+        code, asked = numbers.of_keys(aggregate.by)
+        keys = code[rows] + numbers.time[rows]
+        order = np.argsort(keys, kind="stable")
+        return cls(keys[order], rows[order], asked)
 
-    def answer(self, aggregate: Aggregate, now_ms: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Answer for the moments just before `now_ms`."""
-        end = self._before(now_ms)
-        window = aggregate.window
-        start = np.searchsorted(self.code, self.asked) if window is None else self._before(now_ms - window)
+    def answer(self, aggregate: Aggregate, numbers: _Numbers, past: Past) -> NDArray[np.float32]:
+        """Answer for the moments just before those of the questions."""
+        end = np.searchsorted(self.keys, self.asked + numbers.before(None))
+        since = 0 if aggregate.window is None else numbers.before(aggregate.window)
+        start = np.searchsorted(self.keys, self.asked + since)
         count = end - start
         if aggregate.what == "count":
             return count.astype(np.float32)
-        answer = np.full(len(now_ms), np.nan)
+        answer = np.full(len(count), np.nan)
         some = count > 0
-        if aggregate.what == "mean":
-            sums = np.concatenate([[0.0], np.cumsum(self.values)])
+        if aggregate.feedback is not None:
+            values = past.feedback[aggregate.feedback].values[self.rows]
+            sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
             answer[some] = (sums[end] - sums[start])[some] / count[some]
-        elif aggregate.what == "recency":
-            answer[some] = now_ms[some] - self.time_ms[end[some] - 1]
         else:
-            answer[some] = now_ms[some] - self.time_ms[start[some]]
+            at = end[some] - 1 if aggregate.what == "recency" else start[some]
+            answer[some] = numbers.now_ms[some] - past.time_ms[self.rows[at]]
         return answer.astype(np.float32)
-
-    def _before(self, moment: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where the events of a question's key end that are strictly before a moment."""
-        # Ranks of times keep (key, time) in one integer, whatever the times are.
-        distinct = np.unique(self.time_ms)
-        width = len(distinct) + 1
-        keys = self.code * width + np.searchsorted(distinct, self.time_ms)
-        return np.searchsorted(keys, self.asked * width + np.searchsorted(distinct, moment))

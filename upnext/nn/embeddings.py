@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from upnext.base.configuration import Config
 from upnext.base.ids import stable_hash
@@ -91,8 +92,14 @@ class HashedEmbeddings(nn.Module):
             shares = torch.full(values.shape, 1 / values.shape[1], device=values.device)
             weights.append((shares if observed is None else _shares(observed)).repeat_interleave(K, dim=1))
         all_are_one = all(observed is None and values.shape[1] == 1 for _, values, observed in lookups)
-        out: Tensor = self.table(torch.cat(rows, 1), per_sample_weights=None if all_are_one else torch.cat(weights, 1))
-        return out
+        read, weight = torch.cat(rows, 1), None if all_are_one else torch.cat(weights, 1)
+        if not (self.config.sparse and torch.is_grad_enabled()):
+            out: Tensor = self.table(read, per_sample_weights=weight)
+            return out
+        # Words recur: a sparse gradient then has one part for each row that was read, not for each reading.
+        distinct, place = torch.unique(read, return_inverse=True)
+        vectors = F.embedding(distinct, self.table.weight, sparse=True)
+        return F.embedding_bag(place, vectors, mode="sum", per_sample_weights=weight)
 
 
 class PlainEmbeddings(nn.Module):
