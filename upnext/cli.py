@@ -259,6 +259,28 @@ def generate(
 
 
 @app.command()
+def choose(
+    workspace: HasRelease,
+    user: Annotated[str, typer.Option("--user", "-u", help="the user's id")],
+    items: Annotated[list[str] | None, typer.Argument(help="ids of candidates")] = None,
+    candidates: Annotated[Path | None, typer.Option(metavar="FILE", help="more of them, an id on each line")] = None,
+    k: Annotated[int | None, typer.Option("-k", help="at most so many; left out: all")] = None,
+    threshold: Annotated[float | None, typer.Option(help="only those of whom so much is expected")] = None,
+    context: Context = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Order candidates by what the release expects of them: the best k, all that reach a threshold, or all."""
+    from rich.console import Console
+
+    from upnext.commands.choose import print_chosen
+    from upnext.commands.recommend import Setting
+
+    setting = Setting(context or [])
+    print_chosen(workspace, user, items or [], candidates, k, threshold, setting, as_json, Console(), threads)
+
+
+@app.command()
 def score(
     workspace: HasRelease,
     table: Annotated[Path, typer.Argument(help="a Parquet table with user_id, item_id, time, and contexts if any")],

@@ -15,8 +15,8 @@ from upnext.base.example_sets import ExampleSets
 from upnext.commands import teachers
 from upnext.commands.project import Project, load_any_project, load_project
 from upnext.commands.run import run_stages
-from upnext.events.split import TRAIN, UNUSED
-from upnext.fitting.distillation import DistillConfig
+from upnext.events.split import TEST, TRAIN, UNUSED
+from upnext.fitting.distillation import AnyStudent, DistillConfig
 from upnext.fitting.folds import FoldsConfig, folds_of
 from upnext.fitting.main_student import taught_sets
 from upnext.fitting.said import read_said
@@ -24,9 +24,11 @@ from upnext.models.build import load_any
 from upnext.models.main_model import MainModel
 from upnext.models.student import Student
 from upnext.objectives.distillation import LABEL, SAID
-from upnext.pipeline import distill
-from upnext.pipeline.logged import logged_of
+from upnext.pipeline import distill, publish
+from upnext.pipeline.logged import logged_of, said_of
 from upnext.pipeline.told import readers_among
+from upnext.serving.choose import Choice, choose
+from upnext.serving.histories import Histories
 from upnext.serving.release import Release
 
 SEARCH = """
@@ -202,6 +204,35 @@ def test_a_main_model_is_taught_what_its_sets_hold(taught):
     off = [said.values[place] - scores for scores in (logged.scores(model, trained), np.zeros(len(place)))]
     spread = [np.mean([np.var(one[a:b]) for a, b in pairwise(trained.first)]) for one in off]
     assert spread[0] < spread[1]
+
+
+@pytest.mark.parametrize("ranker", ["student", "small"])
+def test_what_is_served_is_what_was_evaluated(taught, ranker, tmp_path):
+    """The candidates of logged requests, asked about as of these, have the scores that the comparison saw."""
+    workspace, view = taught.opened(), taught.opened().view(tmp_path / "current")
+    logged = logged_of(workspace, workspace.current("examples-lists", "examples"))
+    assert logged is not None
+    assert taught.publish is not None
+    release = Release.load(publish.run(taught.publish.model_copy(update={"ranker": ranker}), view).folder)
+    histories, log = Histories(release, None), logged.log
+    sets = ExampleSets.load(workspace.current("examples-lists", "examples").folder)
+    sets = sets.take(np.flatnonzero(sets.part == TEST)[:60])
+    model = load_any(workspace.current(f"model-{ranker}", "model").folder, logged.items)
+    assert isinstance(model, AnyStudent)
+    offline = 1 / (1 + np.exp(-said_of(model, sets, logged)))
+    for number in range(len(sets)):
+        place = np.arange(*sets.first[number : number + 2])
+        row, items = sets.row[place[0]], log.rows.item[sets.row[place]].tolist()
+        context = {
+            name: of.external(log.rows.columns[f"context.{name}"].values[row]) for name, of in release.contexts.items()
+        }
+        moment = int(log.rows.time_ms[log.request_start[row]])
+        (found,) = choose(
+            release, histories, [Choice(release.users.external(log.rows.user[row]), moment, items, context=context)]
+        )
+        online = dict(zip(found.items, found.scores, strict=True))
+        np.testing.assert_allclose([online[item] for item in items], offline[place], atol=1e-5)
+    release.histories.close()
 
 
 def test_a_student_of_a_file_of_scores_asks_no_model_of_that_name(taught, tmp_path):

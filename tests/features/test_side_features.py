@@ -59,6 +59,15 @@ def test_items_outside_the_vocabulary_have_their_own_features(catalogue: Catalog
         catalogue.encode_rows([1], [{"year": "old"}])
 
 
+def test_what_was_told_under_another_catalogue_is_read_as_far_as_it_fits(catalogue: Catalogue) -> None:
+    odd: dict[str, Any] = {"author": BIG, "year": "old", "look": [1, 2, 3], "genres": ["b"]}
+    fitting: list[dict[str, Any]] = [{"author": BIG, "genres": ["b"]}, {"year": 1999}]
+    told, expected = catalogue.encode_told([1, 2], [odd, {"year": 1999}]), catalogue.encode_rows([1, 2], fitting)
+    for name, column in expected.features.items():
+        assert told.features[name].values.tolist() == column.values.tolist(), name
+        assert told.features[name].observed.tolist() == column.observed.tolist(), name
+
+
 def test_users_of_whom_nothing_is_known() -> None:
     people = People(Vocabulary(["ann", "bob"]), pa.table({"age": ["30", None]}))
     assert people.features.take(torch.tensor([2])) == {}

@@ -10,6 +10,7 @@ from upnext.evaluation.distilled import set_figures
 from upnext.fitting.costs import cost_of
 from upnext.fitting.distillation import DistillConfig, fit_student, scores_of
 from upnext.fitting.folds import FoldsConfig, out_of_fold
+from upnext.models.boosted import Boosted
 from upnext.training.loop import Start
 
 SHAPES = [
@@ -106,3 +107,37 @@ def test_an_empty_part_is_named(tmp_path):
         fit_student(
             config(SHAPES[0], {"kind": "label"}), sets.take(np.flatnonzero(sets.part != 1)), None, tmp_path, Start()
         )
+
+
+@pytest.mark.parametrize("by", ["student", "both"])
+@pytest.mark.parametrize("form", ["reciprocal", "reciprocal_log", "distance"])
+def test_trees_go_on_where_pairs_weigh_by_their_own_ranks(by, form, tmp_path):
+    """All scores are equal at first, and weights jump where scores change places: neither ends the growth."""
+    sets = planted(num_sets=240)
+    said = FlatColumn(3.0 * sets.features["signal"].values.astype(np.float64), np.ones(len(sets.label), bool))
+    term = {"kind": "differences", "rank_weights": {"by": by, "form": form}}
+    taught = config(SHAPES[3], term, {"kind": "label", "weight": 0.1}, teacher="oracle")
+    model = fit_student(taught, sets, said, tmp_path, Start())
+    plain = fit_student(
+        config(SHAPES[3], {"kind": "differences"}, {"kind": "label", "weight": 0.1}, teacher="oracle"),
+        sets,
+        said,
+        tmp_path,
+        Start(),
+    )
+    assert isinstance(model, Boosted)
+    assert isinstance(plain, Boosted)
+    assert model.num_values > 0.8 * plain.num_values
+    scores = [held_out(sets, scores_of(one, sets)) for one in (model, plain)]
+    assert scores[0]["log_loss"] < scores[1]["log_loss"] + 0.05
+    assert scores[0]["pair_accuracy"] > 0.9
+
+
+def test_trees_go_on_by_steps_of_ranks(tmp_path):
+    sets = planted(num_sets=240)
+    said = FlatColumn(3.0 * sets.features["signal"].values.astype(np.float64), np.ones(len(sets.label), bool))
+    taught = config(SHAPES[3], {"kind": "rank_steps"}, {"kind": "label"}, teacher="oracle")
+    model = fit_student(taught, sets, said, tmp_path, Start())
+    found = held_out(sets, scores_of(model, sets))
+    assert found["pair_accuracy"] > 0.9
+    assert found["log_loss"] < 0.5

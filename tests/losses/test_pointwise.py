@@ -16,9 +16,9 @@ LOSSES = {
     "bce": lambda z, y: -y * math.log(1 / (1 + math.exp(-z))) - (1 - y) * math.log(1 - 1 / (1 + math.exp(-z))),
     "squared": lambda z, y: (1 / (1 + math.exp(-z)) - y) ** 2,
     "poisson": lambda z, y: (math.exp(z) - y * z) / 3,
-    "weighted": lambda z, y: (y * math.log(1 + math.exp(-z)) + math.log(1 + math.exp(z))) * 4 / 3,
+    "weighted": lambda z, y: 2 * (y / 3 * math.log(1 + 3 * math.exp(-z)) + math.log(1 + math.exp(z) / 3)),
     "weighted_approximate": lambda z, y: (
-        (y * math.log(1 + math.exp(-z)) if y > 0 else math.log(1 + math.exp(z))) * 4 / 3
+        2 * (y / 3 * math.log(1 + 3 * math.exp(-z)) if y > 0 else math.log(1 + math.exp(z) / 3))
     ),
 }
 OURS = {
@@ -89,6 +89,15 @@ def test_losses_of_amounts_bend_alike_in_every_unit(kind, mean):
     (slope,) = torch.autograd.grad(loss, z, create_graph=True)
     (bend,) = torch.autograd.grad(slope, z)
     assert bend.item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("loss", [weighted_logistic_loss, approximate_weighted_logistic_loss])
+def test_weighted_losses_are_the_same_in_hours_and_seconds(loss):
+    z, y = torch.linspace(-3, 3, 6, dtype=torch.float64), torch.tensor([0.0, 2, 0, 1, 0.1, 7], dtype=torch.float64)
+    in_hours, in_seconds = (
+        loss(z + math.log(unit), y * unit, torch.tensor(1.5 * unit, dtype=torch.float64)) for unit in (1.0, 3600.0)
+    )
+    np.testing.assert_allclose(in_hours, in_seconds, atol=1e-12)
 
 
 def test_the_published_form_can_order_two_titles_wrongly():

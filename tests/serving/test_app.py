@@ -205,7 +205,7 @@ def test_openapi(client: Client) -> None:
         for operation in operations.values()
         if "requestBody" in operation
     }
-    assert bodies.keys() == {"/v1/events", "/v1/items", "/v1/items/{item_id}"}
+    assert bodies.keys() == {"/v1/rank", "/v1/events", "/v1/items", "/v1/items/{item_id}"}
     assert "$ref" not in str(bodies)
     event = bodies["/v1/events"]["properties"]["events"]["items"]
     assert event["required"] == ["user_id", "item_id"]

@@ -112,16 +112,23 @@ class Project(DistillProject):
 
     @model_validator(mode="after")
     def _scorers_leave_events(self) -> Self:
-        """A score of what a model was trained on knows the answer: whose scores are read has held events back."""
+        """What a model says or finds of events that it was trained on knows the answer: it has to hold some back."""
         if isinstance(self.prepare.split, LeaveLastOut):
             for where, key in self._times_asked_for():
                 raise ValueError(
                     f'{where}.{key} needs a split by time: set prepare.split.kind = "global_time", or remove it'
                 )
-        above = [*self.pretrain, *self.finetune]
+        retrievers = [*self.pretrain, *self.finetune]
+        above = list(retrievers)
         for name, ranker in self.rank.items():
-            for key, names in (("scores", ranker.scores), ("vectors", ranker.vectors)):
+            for key, names in (
+                ("scores", ranker.scores),
+                ("vectors", ranker.vectors),
+                ("candidates.retriever", ranker.finders),
+            ):
                 for scorer in names:
+                    if key == "candidates.retriever" and scorer not in retrievers:
+                        raise ValueError(f"rank.{name}.{key} is {scorer!r}; the retrievers: {retrievers}")
                     if scorer not in above:
                         raise ValueError(f"rank.{name}.{key} names {scorer!r}; the models above it: {above}")
                     if (lacks := self._holds_nothing_back(scorer)) is not None:

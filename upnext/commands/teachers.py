@@ -120,12 +120,12 @@ def _trained(
 
 
 def _needed(project: Project, name: str) -> list[str]:
-    """A model, after all that it asks, and those whose weights it begins with."""
+    """A model, after all that it asks or that finds its candidates, and those whose weights it begins with."""
     before: list[str] = []
     if name in project.rank:
         config = project.rank[name]
         start = config.start if isinstance(config, NeuralRankConfig) else None
-        before = [*config.scorers, *([] if start is None else [start])]
+        before = [*config.scorers, *config.finders, *([] if start is None else [start])]
     elif name in project.finetune:
         before = [project.finetune[name].start]
     return list(dict.fromkeys([one for other in before for one in _needed(project, other)] + [name]))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from upnext.events.log import EventLog
 from upnext.events.split import TEST, VALIDATION
 
-__all__ = ["Cases", "find_cases"]
+__all__ = ["Cases", "cases_of_rows", "find_cases"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,12 @@ def find_cases(
     # An item chosen twice in one case is one target.
     case, target = np.unique(np.stack([np.cumsum(is_new) - 1, log.rows.item[targets]]), axis=1)
     return Cases(case_user, time_ms, end, first_target, case, target)
+
+
+def cases_of_rows(log: EventLog, rows: NDArray[np.int64]) -> Cases:
+    """A rolling case for each of some events (P,), whose target is its item alone."""
+    end = log.request_start[rows]
+    return Cases(log.rows.user[rows], log.rows.time_ms[end], end, rows, np.arange(len(rows)), log.rows.item[rows])
 
 
 def _was_met(log: EventLog) -> NDArray[np.bool_]:

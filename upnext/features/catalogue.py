@@ -1,5 +1,6 @@
 """The catalogue: every item's external id, hash and side columns, by dense id."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from upnext.base.batches import ItemTable
+from upnext.base.errors import BadData
 from upnext.base.ids import FIRST, ExternalId, item_hash
 from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TITLE, FeatureKind
 from upnext.features.side_features import SideFeatures, load_side_table, save_side_table
@@ -54,6 +56,22 @@ class Catalogue:
         """
         dense = torch.from_numpy(self.vocabulary.encode(list(ids)))
         return ItemTable(dense, torch.from_numpy(item_hash(ids)), self.features.encoder.encode_rows(rows))
+
+    def encode_told(self, ids: Sequence[ExternalId], rows: Sequence[Mapping[str, Any]]) -> ItemTable:
+        """The same of rows that were told of under another catalogue: of a feature that does not fit this one nothing
+        is observed."""
+        try:
+            return self.encode_rows(ids, rows)
+        except BadData:
+            return self.encode_rows(ids, [self._fitting(row) for row in rows])
+
+    def _fitting(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        fitting = {}
+        for name, value in row.items():
+            with contextlib.suppress(BadData):
+                self.features.encoder.encode_rows([{name: value}])
+                fitting[name] = value
+        return fitting
 
     def fitted(self, kinds: Mapping[str, FeatureKind], trained: NDArray[np.bool_]) -> "Catalogue":
         """Add features; `trained` is (V,) bool by dense id: which items have an event in the training part."""

@@ -26,7 +26,7 @@ from upnext.models.boosted_config import BoostedConfig
 from upnext.models.main_model import MainModel, MainModelConfig
 from upnext.models.student import LayersConfig, LinearConfig, Student, StudentConfig, TowersConfig, inputs_of
 from upnext.models.trees import BoostingConfig, Part, grow_down, matrix, told_apart
-from upnext.objectives.distillation import AnyTerm, Distillation, LabelTerm
+from upnext.objectives.distillation import AnyTerm, Distillation, LabelTerm, RanksConfig, RankStepsConfig
 from upnext.training.batches import length_batches
 from upnext.training.loop import Start, TrainingConfig, train
 
@@ -48,6 +48,8 @@ _PER_BLOCK = 65_536
 """So many candidates are scored at a time, padding included."""
 _PER_SLOPES = 4096
 """So many have their slopes worked out at a time: sets of like sizes, so that few pairs are padding."""
+_LOT = 1e-9
+"""What tells equal scores apart, times a number drawn for each candidate."""
 
 
 class TreesConfig(BoostingConfig):
@@ -194,11 +196,16 @@ def _trained(
     return student.eval()
 
 
-def loss_of(objective: Distillation, batches: list[SetBatch], scores: list[Tensor]) -> float:
-    """The loss of all batches together, with the weights that training ends with."""
+def loss_of(
+    objective: Distillation, batches: list[SetBatch], scores: list[Tensor], ranked: list[Tensor] | None = None
+) -> float:
+    """The loss of all batches together, with the weights that training ends with.
+
+    Args:     ranked: scores by whose ranks pairs weigh; unset: the same.
+    """
     sums: dict[str, list[float]] = {}
-    for batch, of in zip(batches, scores, strict=True):
-        for name, (total, weight) in objective.of_scores(of, batch, None).items():
+    for batch, of, by in zip(batches, scores, scores if ranked is None else ranked, strict=True):
+        for name, (total, weight) in objective.of_scores(of, batch, None, by).items():
             found = sums.setdefault(name, [0.0, 0.0])
             found[0], found[1] = found[0] + float(total), found[1] + float(weight)
     return sum(total / (weight or 1.0) for total, weight in sums.values())
@@ -221,7 +228,15 @@ def _grown(
     read = {name: column for name, column in given.sets.features.items() if name not in shape.ignore}
     features = {name: told_apart(column, shape.most_categories) for name, column in read.items()}
     objective = Distillation(torch.nn.Identity(), config.losses, given.sets.relevant)
-    slopes, of_held = _Slopes(objective, given, shape.seed), _Slopes(objective, held, shape.seed)
+    # Steps by ranks cost least where all scores are equal, as they are at first: what they are for are the ranks.
+    judged = [
+        RanksConfig(width=1e-6, weight=term.weight, schedule=term.schedule, whole_batch=term.whole_batch)
+        if isinstance(term, RankStepsConfig)
+        else term
+        for term in config.losses
+    ]
+    judge = Distillation(torch.nn.Identity(), judged, given.sets.relevant)
+    slopes, of_held = _Slopes(objective, given, shape.seed), _Slopes(judge, held, shape.seed)
     parts = [Part(matrix(part.sets.features, features), part.sets.label) for part in (given, held)]
     booster = grow_down(slopes.at, of_held.loss, parts, features, shape, base)
     told = BoostedConfig(aggregates=aggregates, ignore=shape.ignore)
@@ -229,7 +244,11 @@ def _grown(
 
 
 class _Slopes:
-    """The slopes of a loss over all candidates (I,), and one number for its curvature, which changes slowly."""
+    """The slopes of a loss over all candidates (I,), and one number for its curvature, which changes slowly.
+
+    Where pairs weigh by the student's ranks, a fixed lot tells equal scores apart: at first all are equal, and later
+    all in one leaf; and their curvature is that with the weights as they are, for weights are constants.
+    """
 
     def __init__(self, objective: Distillation, data: SetData, seed: int) -> None:
         self.objective, self.round = objective, 0
@@ -241,10 +260,12 @@ class _Slopes:
 
     def at(self, scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Slopes, scaled so that a term of items has those of one item; the curvature along a random direction."""
-        slopes = self._slopes(scores)
+        ranked = self._ranked(scores)
+        slopes = self._slopes(scores, ranked)
         if self.round % 10 == 0:
-            step = 1e-3
-            bent = (self._slopes(scores + step * self.direction) - slopes) / step
+            # Ranks jump: how much they bend shows only over a distance at which scores change places.
+            step = 1.0 if any(isinstance(term, RankStepsConfig) for term in self.objective.terms) else 1e-3
+            bent = (self._slopes(scores + step * self.direction, ranked) - slopes) / step
             self.curvature = max(1e-3, float(bent @ self.direction / (self.direction @ self.direction)))
         self.round += 1
         return slopes, np.full(len(slopes), self.curvature)
@@ -252,7 +273,10 @@ class _Slopes:
     def loss(self, scores: NDArray[np.float64]) -> float:
         """The loss of raw scores (I,)."""
         with torch.inference_mode():
-            return loss_of(self.objective, self.batches, self._padded(scores))
+            return loss_of(self.objective, self.batches, self._padded(scores), self._ranked(scores))
+
+    def _ranked(self, scores: NDArray[np.float64]) -> list[Tensor]:
+        return self._padded(scores + _LOT * self.direction)
 
     def _padded(self, scores: NDArray[np.float64]) -> list[Tensor]:
         padded = []
@@ -262,12 +286,12 @@ class _Slopes:
             padded.append(of)
         return padded
 
-    def _slopes(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _slopes(self, scores: NDArray[np.float64], ranked: list[Tensor]) -> NDArray[np.float64]:
         found = np.zeros(len(scores))
         weights: dict[str, float] = {}
         parts = []
-        for batch, of in zip(self.batches, self._padded(scores), strict=True):
-            terms = self.objective.of_scores(of.requires_grad_(), batch, self.round)
+        for batch, of, by in zip(self.batches, self._padded(scores), ranked, strict=True):
+            terms = self.objective.of_scores(of.requires_grad_(), batch, self.round, by)
             parts.append((of, terms))
             for name, (_, weight) in terms.items():
                 weights[name] = weights.get(name, 0.0) + float(weight)

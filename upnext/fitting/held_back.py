@@ -1,7 +1,7 @@
 """What models leave of the training part to rankers that read their scores, and what rankers find left.
 
-A score of what a model was trained on knows the answer, so a ranker that reads scores learns only from events after all
-that its scorers were trained on.
+A score of what a model was trained on knows the answer, and so do the candidates that it finds, so a ranker that reads
+either learns only from events after all that these models were trained on.
 """
 
 from collections.abc import Iterable, Mapping
@@ -84,8 +84,8 @@ def left_to(
             raise BadConfig('`last` needs a split by time: set prepare.split.kind = "global_time", or remove it')
         if since is not None and end - last_ms < since:
             raise BadConfig(
-                f"last asks for {last_ms / _DAY_MS:g} days of the training part, and the models whose scores it reads"
-                f" left {(end - since) / _DAY_MS:g}; shorten it, or lengthen their hold_back"
+                f"last asks for {last_ms / _DAY_MS:g} days of the training part, and the models whose scores or"
+                f" candidates it reads left {(end - since) / _DAY_MS:g}; shorten it, or lengthen their hold_back"
             )
         since = end - last_ms
     if since is None:
@@ -95,6 +95,6 @@ def left_to(
         names = [n for n, one in scorers.items() if one.manifest["metrics"].get(TRAINED_UNTIL, since) == since]
         raise BadConfig(
             f"nothing of the training part is left to learn from: {', '.join(names) or '`last`'} left no event; give"
-            " the models whose scores it reads a (longer) hold_back"
+            " the models whose scores or candidates it reads a (longer) hold_back"
         )
     return left

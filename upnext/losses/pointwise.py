@@ -42,27 +42,30 @@ def poisson_deviance(
 def weighted_logistic_loss(
     logits: Float[Tensor, " N"], targets: Float[Tensor, " N"], scale: Float[Tensor, ""]
 ) -> Float[Tensor, " N"]:
-    """Logistic regression whose odds e^z learn E[y]: each example is a negative of weight 1 and a positive of weight y.
+    """Logistic regression whose odds learn E[y]: each example is a negative of weight 1 and a positive of its amount.
 
-    y softplus(-z) + softplus(z), divided by m / (1 + m); its gradient in z is σ(z) (1 + y) - y, divided alike. Of n
-    examples that share z the gradients add up to σ(z) (n + Σy) - Σy, zero where σ(z) = Σy / (n + Σy), so e^z = Σy / n.
+    Amounts are weights in units of their usual size m: with w = y / m and x = z - log m the loss is
+    2 (w softplus(-x) + softplus(x)), and its gradient in z is 2 (σ(x) (1 + w) - w). Of n examples that share z the
+    gradients add up to 2 (σ(x) (n + Σw) - Σw), zero where σ(x) = Σw / (n + Σw), so e^x = Σw / n and e^z = Σy / n.
 
-    The divisor makes the second derivative 1 where e^z = E[y] = m, in every unit: σ (1 - σ) (1 + m) = m / (1 + m).
+    So it is the same in every unit. The 2 makes the second derivative 1 where e^z = E[y] = m: 2 σ (1 - σ) (1 + 1) = 1.
 
     Source:   S5 of Covington et al. 2016, with one more negative of weight 1 for each positive: the odds are then E[T]
-              and not E[T] / (1 - P), as those of `approximate_weighted_logistic_loss`.
+              and not E[T] / (1 - P), as those of `approximate_weighted_logistic_loss`. The source names no unit.
     """
-    return (targets * F.softplus(-logits) + F.softplus(logits)) * (1 + scale) / scale
+    weights, x = targets / scale, logits - scale.log()
+    return 2 * (weights * F.softplus(-x) + F.softplus(x))
 
 
 def approximate_weighted_logistic_loss(
     logits: Float[Tensor, " N"], targets: Float[Tensor, " N"], scale: Float[Tensor, ""]
 ) -> Float[Tensor, " N"]:
-    """The published weighted logistic regression: a positive (y > 0) weighs y, a negative (y = 0) weighs 1.
+    """The published weighted logistic regression: a positive (y > 0) weighs its amount, a negative (y = 0) weighs 1.
 
-    y softplus(-z) + [y = 0] softplus(z), divided by m / (1 + m); its gradient in z is σ(z) (y + [y = 0]) - y, divided
-    alike. Of n examples that share z, k of them positive, the gradients add up to σ(z) (n - k + Σy) - Σy, zero where
-    σ(z) = Σy / (n - k + Σy), so
+    Amounts are weights in units of their usual size m: with w = y / m and x = z - log m the loss is
+    2 (w softplus(-x) + [y = 0] softplus(x)), and its gradient in z is 2 (σ(x) (w + [y = 0]) - w). Of n examples that
+    share z, k of them positive, the gradients add up to 2 (σ(x) (n - k + Σw) - Σw), zero where
+    σ(x) = Σw / (n - k + Σw), so e^x = Σw / (n - k) and
 
         e^z = Σy / (n - k) = (Σy / n) / (1 - k / n) = E[y] / (1 - P),
 
@@ -70,7 +73,8 @@ def approximate_weighted_logistic_loss(
     7.5. The odds are too large by 1 / (1 - P), 1 % where one in a hundred is watched, and the order of two items that
     differ in P can be wrong. Where everything is positive nothing bounds z.
 
-    Source:   Covington et al. 2016, section 4.2.
+    Source:   Covington et al. 2016, section 4.2, which names no unit.
     """
+    weights, x = targets / scale, logits - scale.log()
     is_negative = (targets == 0).to(logits.dtype)
-    return (targets * F.softplus(-logits) + is_negative * F.softplus(logits)) * (1 + scale) / scale
+    return 2 * (weights * F.softplus(-x) + is_negative * F.softplus(x))

@@ -116,7 +116,9 @@ class Boosted:
                 raise BadConfig(f"{name!r} is 0 in all of the training part; leave it out of `feedback`")
             data = [Part(X[rows], values / scale) for (_, X), (rows, values) in zip(parts, targets, strict=True)]
             booster = grow(_OBJECTIVES[kind], data, features, config.training, {})
-            outputs.append(_Output(name, LINKS[kind], float(np.log(scale)), booster))
+            # A probability among drawn candidates is none of being chosen: it orders them.
+            link = LINKS[kind] if config.candidates is None else Link.ORDER_ONLY
+            outputs.append(_Output(name, link, float(np.log(scale)), booster))
             tell(f"{name}: {booster.num_trees()} trees")
         if config.utility:
             gains = gains_of(train.utility)
@@ -165,7 +167,7 @@ class Boosted:
 
     @property
     def components(self) -> Mapping[str, Link]:
-        """Each feedback, with the link of its output, and `utility`, which only orders."""
+        """Each feedback, with the link of its output, and `utility`, which only orders, as `chosen` does."""
         return {output.name: output.link for output in self._outputs}
 
     def encode(self, histories: SequenceBatch) -> State:

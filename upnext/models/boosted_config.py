@@ -10,6 +10,7 @@ from upnext.base.errors import BadConfig
 from upnext.base.schema import FeedbackKind
 from upnext.base.views import ALL
 from upnext.features.aggregates import Aggregate
+from upnext.models.candidates import foreseeable
 from upnext.models.scorers import ReadsScores
 from upnext.models.trees import BoostingConfig
 
@@ -31,9 +32,10 @@ class BoostedConfig(ReadsScores):
     ignore: list[str] = []
     """Of what it would read, what it does not: `"feature.user.age"`, `"context.device"`, `"hour_of_day"`."""
     feedback: list[str] | None = None
-    """The feedback that it predicts. Unset: all that the log has."""
+    """The feedback that it predicts. Unset: all that the log has, or, of drawn candidates, `chosen`."""
     utility: dict[str, Weight] = {}
-    """Weights of feedback. Given, it also learns, by LambdaRank, to order candidates by their weighted sum."""
+    """Weights of feedback. Given, it also learns, by LambdaRank, to order candidates by their weighted sum. Of drawn
+    candidates `chosen` can be weighed too."""
     window: Annotated[Duration, Field(gt=0)] | None = None
     """Who competes in the ordering: a user's events within so much time, cut on the clock, with what was known when it
     began. Unset: those of a request."""
@@ -48,6 +50,10 @@ class BoostedConfig(ReadsScores):
                 raise ValueError(f"the aggregate {name!r} is declared twice; remove one")
         if self.feedback == [] and not self.utility:
             raise ValueError("feedback = [] leaves nothing to predict; name feedback, or give a utility")
+        if self.window is not None and self.candidates is not None:
+            raise ValueError(
+                "'window' has no effect with candidates: who competes was drawn for one moment; remove one of them"
+            )
         if self.window is not None and not self.utility:
             raise ValueError("'window' has no effect without a utility; remove it")
         return self
@@ -57,12 +63,15 @@ class BoostedConfig(ReadsScores):
 
         Raises:   BadConfig: it is to predict or weigh what the log does not have, or the log has no feedback.
         """
-        if not kinds:
-            raise BadConfig("the log has no feedback: a ranker has nothing to learn; declare some in prepare.source")
-        for key, names in (("feedback", self.feedback or []), ("utility", list(self.utility))):
+        found = foreseeable(self.candidates, kinds)
+        for key, names, known in (
+            ("feedback", self.feedback or [], found),
+            ("utility", list(self.utility), {**kinds, **found}),
+        ):
             for name in names:
-                if name not in kinds:
-                    raise BadConfig(f"{key} names {name!r}; the log has the feedback {sorted(kinds)}")
+                if name not in known:
+                    whose = "the log has the feedback" if self.candidates is None else "drawn candidates have"
+                    raise BadConfig(f"{key} names {name!r}; {whose} {sorted(known)}")
         if self.utility and UTILITY in kinds:
             raise BadConfig(f"the log has a feedback {UTILITY!r}, as the output of `utility`; rename it in the source")
-        return {name: kind for name, kind in kinds.items() if self.feedback is None or name in self.feedback}
+        return {name: kind for name, kind in found.items() if self.feedback is None or name in self.feedback}

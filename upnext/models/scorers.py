@@ -15,6 +15,7 @@ from upnext.base.configuration import Config, Duration
 from upnext.base.errors import BadConfig
 from upnext.base.protocols import Ranker, Retriever, VectorRetriever, expectation
 from upnext.base.schema import vector_columns
+from upnext.models.candidates import CandidatesConfig
 from upnext.models.item_lookup import candidate_vectors
 from upnext.models.ordering import Ordering
 from upnext.models.stream import stream_of
@@ -23,7 +24,7 @@ __all__ = ["Asks", "ReadsScores", "Scorer", "all_asked", "chain_of"]
 
 
 class ReadsScores(Config):
-    """What a ranker is told by other models, and on which events of the training part it learns."""
+    """What a ranker is told by other models, from which events of the training part it learns, and which candidates."""
 
     scores: list[str] = []
     """Models whose answers it reads as numbers of each candidate, `argus.like`: by their names in [pretrain],
@@ -36,11 +37,19 @@ class ReadsScores(Config):
     last: Annotated[Duration, Field(gt=0)] | None = None
     """Of the training part it learns only from the last so much: give it to a ranker without scores, to compare it with
     one that has them. Unset: from all, or all that the models whose scores it reads left to it."""
+    candidates: CandidatesConfig | None = None
+    """Candidates drawn from what a retriever found, for a log that does not say what was shown. Unset: the events
+    themselves are the candidates."""
 
     @property
     def scorers(self) -> list[str]:
         """Every model that it asks, once."""
         return list(dict.fromkeys([*self.scores, *self.vectors]))
+
+    @property
+    def finders(self) -> list[str]:
+        """The model that finds its candidates, if they are drawn."""
+        return [] if self.candidates is None else [self.candidates.retriever]
 
     @model_validator(mode="after")
     def _names_differ(self) -> "ReadsScores":

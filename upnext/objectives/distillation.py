@@ -30,6 +30,8 @@ __all__ = [
     "LabelTerm",
     "LiveDistillation",
     "MainDistillation",
+    "RankStepsConfig",
+    "RanksConfig",
     "TeacherTerm",
     "term_sum",
 ]
@@ -182,13 +184,20 @@ Means = tuple[Tensor, Tensor]
 
 
 def term_sum(
-    term: LabelTerm | TeacherTerm, scores: Tensor, label: Tensor, teacher: Column, mask: Tensor, relevant: float
+    term: LabelTerm | TeacherTerm,
+    scores: Tensor,
+    label: Tensor,
+    teacher: Column,
+    mask: Tensor,
+    relevant: float,
+    ranked: Tensor | None = None,
 ) -> Means:
     """One term over padded sets: (sum, weight), without its own weight.
 
     Args:     scores, label (B, N); teacher: (B, N), of which only what was observed counts; relevant: labels from here
-              on are positive.
+              on are positive; ranked: (B, N) scores of the student by whose ranks pairs weigh; unset: the same scores.
     """
+    ranked = scores if ranked is None else ranked
     if isinstance(term, LabelTerm):
         other, seen = label.to(scores.dtype), mask
     else:
@@ -200,8 +209,9 @@ def term_sum(
         return score_loss(scores, other, seen, form=term.form)
     pairs = getattr(term, "rank_weights", None)
     if term.whole_batch:
+        ranked, _, _ = as_one_set(ranked, other, seen)
         scores, other, seen = as_one_set(scores, other, seen)
-    weights = None if pairs is None else _pair_weights(pairs, scores, other, seen)
+    weights = None if pairs is None else _pair_weights(pairs, ranked, other, seen)
     match term:
         case LabelPairsConfig():
             return label_pair_loss(scores, other, seen, ties=term.ties, pair_weights=weights)
@@ -241,12 +251,17 @@ class Distillation(nn.Module):
         """The terms by kind, numbered where a kind comes twice: (weighted sum of losses, their number)."""
         return self.of_scores(self.model(*batch.inputs), batch, step)
 
-    def of_scores(self, scores: Tensor, batch: SetBatch, step: int | None) -> dict[str, Means]:
-        """The same of scores (B, N); without a step, with the weights that schedules end with."""
+    def of_scores(
+        self, scores: Tensor, batch: SetBatch, step: int | None, ranked: Tensor | None = None
+    ) -> dict[str, Means]:
+        """The same of scores (B, N); without a step, with the weights that schedules end with.
+
+        Args:     ranked: as for `term_sum`.
+        """
         found: dict[str, Means] = {}
         for number, term in enumerate(self.terms):
             factor = 1.0 if term.schedule is None else term.schedule.end if step is None else term.schedule.factor(step)
-            total, count = term_sum(term, scores, batch.label, batch.teacher, batch.mask, self.relevant)
+            total, count = term_sum(term, scores, batch.label, batch.teacher, batch.mask, self.relevant, ranked)
             name = term.kind if term.kind not in found else f"{term.kind}-{number}"
             found[name] = total * (term.weight * factor), count
         return found

@@ -1,4 +1,4 @@
-"""What rankers learn from: events of the training and the validation part, as candidates that were shown.
+"""What rankers learn from: events of the training and the validation part, as candidates shown, or drawn around them.
 
 Shape letters: I candidates.
 """
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from upnext.base.artifacts import Artifact, Workspace
 from upnext.base.batches import Column, FlatColumn, ItemTable
 from upnext.base.errors import BadConfig
+from upnext.base.protocols import Retriever
 from upnext.base.schema import feedback_column, vector_columns
 from upnext.events.impressions import shown_together, utility, window_start
 from upnext.events.log import EventLog
@@ -20,12 +21,14 @@ from upnext.events.split import TRAIN, VALIDATION
 from upnext.features.aggregates import ReadsColumns
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
+from upnext.fitting.drawn import Drawn, Finder, draw
 from upnext.fitting.held_back import hold_back, latest, left_to
 from upnext.fitting.ranking import ToldOf
 from upnext.fitting.ranking_config import AnyRankConfig
 from upnext.models.boosted import Examples
 from upnext.models.boosted_config import BoostedConfig
 from upnext.models.build import load_any
+from upnext.pipeline.subjects import model_scores
 from upnext.pipeline.told import Scorers, Told, readers_among, scorers_of
 
 __all__ = ["Given", "examples"]
@@ -39,7 +42,7 @@ class Given:
     """What a ranker is trained on: a prepared log, and the models that it asks, each with what they ask themselves.
 
     `part` says what of the log trains and validates; `rows` of each part are those that it learns from; `until_ms` is
-    the moment before which everything lies that it, or what it asks, is trained on.
+    the moment before which everything lies that it, or what it asks, is trained on; `finder` finds its candidates.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Given:
     scorers: Scorers
     rows: Mapping[int, NDArray[np.int64]]
     until_ms: int | None
+    finder: Finder | None
 
     @classmethod
     def of(
@@ -60,9 +64,11 @@ class Given:
         workspace: Workspace,
         artifact: Artifact,
         asked: Mapping[str, Artifact],
+        finders: Mapping[str, Artifact],
     ) -> "Given":
         """Open the log of an artifact, and load the models that are asked.
 
+        Args:     asked: whose scores it reads; finders: the model that finds its candidates, if they are drawn.
         Raises:   BadConfig: nothing is left to learn from, or a model does not have what is asked for.
         """
         log, split = EventLog.open(artifact.folder / "log"), artifact.manifest["metrics"]["split"]
@@ -73,40 +79,72 @@ class Given:
             rows[which] = np.flatnonzero(log.mask(config.view) & (part == which))
             if not len(rows[which]):
                 raise BadConfig(f"the {where} part holds no event of the view {config.view!r}; choose another")
-        rows[TRAIN] = left_to(rows[TRAIN], log, split, config.last, asked)
+        before = {**asked, **finders}
+        rows[TRAIN] = left_to(rows[TRAIN], log, split, config.last, before)
         everybody = {**asked, **scorers_of(workspace, artifact, asked)}
         models = {one: load_any(model.folder, items) for one, model in everybody.items()}
+        users = People.load(artifact.folder).features.columns
         return cls(
             name,
             artifact.folder,
             log,
             part,
             items,
-            People.load(artifact.folder).features.columns,
+            users,
             Scorers({**readers_among(everybody), name: config}, models, log, items),
             rows,
-            max((one for one in (until, latest(asked.values())) if one is not None), default=None),
+            max((one for one in (until, latest(before.values())) if one is not None), default=None),
+            next((_finder(one.folder, log, items, users) for one in finders.values()), None),
         )
+
+    def drawn(self, config: BoostedConfig | AnyRankConfig, which: int) -> Drawn:
+        """Candidates around what was chosen in a part.
+
+        Raises:   BadConfig: none of them is learnt from.
+        """
+        assert config.candidates is not None
+        assert self.finder is not None
+        return draw(config.candidates, self.finder, self.log, self.rows[which], config.view)
+
+    def told_of(self, config: BoostedConfig | AnyRankConfig, drawn: Drawn) -> dict[str, FlatColumn]:
+        """What is told of drawn candidates (I,), by name."""
+        told = Told.of_cases(self.log, drawn.cases, drawn.items, self.items, self.users, self.scorers)
+        there, columns = drawn.mask.ravel(), told.to(self.name, config.aggregates)
+        return {name: FlatColumn(of.values[there], of.observed[there]) for name, of in columns.items()}
 
     def told(self, config: BoostedConfig | AnyRankConfig, which: int, as_of_window: bool) -> ToldOf:
         """A part as candidates, as of their requests or of the beginnings of their windows."""
         log, rows = self.log, self.rows[which]
         known_at = window_start(log, rows, config.window) if config.window is not None and as_of_window else None
         told = Told.of_rows(log, rows, self.items, self.users, self.scorers, known_at)
-        scores = [name for one in self.scorers.of(self.name) if one.name in config.scores for name in one.numbers]
-        return ToldOf(rows, told.to(self.name, config.aggregates), scores, config.vectors)
+        return ToldOf(rows, told.to(self.name, config.aggregates), self.scores(config), config.vectors)
+
+    def scores(self, config: BoostedConfig | AnyRankConfig) -> list[str]:
+        """The columns that other models put out as numbers, which it reads."""
+        return [name for one in self.scorers.of(self.name) if one.name in config.scores for name in one.numbers]
+
+
+def _finder(folder: Path, log: EventLog, items: ItemTable, users: Mapping[str, Column]) -> Finder:
+    model = load_any(folder, items)
+    assert isinstance(model, Retriever)  # a project in which another one finds candidates is refused
+    return Finder(lambda cases: model_scores(model, log, cases, len(items), users), model.view, len(items))
 
 
 def examples(config: BoostedConfig, given: Given, which: int) -> Examples:
-    """The events of one part of the split, each as a candidate of its request."""
+    """The events of one part of the split: each a candidate of its request, or chosen among drawn ones."""
+    if config.candidates is not None:
+        drawn = given.drawn(config, which)
+        feedback = drawn.feedback(given.log)
+        worth = utility(feedback, config.utility, len(drawn.set))
+        return Examples(_own(config, given, given.told_of(config, drawn)), feedback, drawn.set, worth)
     log, rows = given.log, given.rows[which]
     columns = {key: log.rows.columns[feedback_column(key)] for key in log.schema.feedback}
     feedback = {key: FlatColumn(column.values[rows], column.observed[rows]) for key, column in columns.items()}
     at_start = None
     if config.window is not None:  # what came of one rival must not tell what came of the next
-        at_start = _own(config, given, given.told(config, which, as_of_window=True))
+        at_start = _own(config, given, given.told(config, which, as_of_window=True).features)
     return Examples(
-        _own(config, given, given.told(config, which, as_of_window=False)),
+        _own(config, given, given.told(config, which, as_of_window=False).features),
         feedback,
         _rivals(config, which, log, rows) if config.utility else np.arange(len(rows)),
         utility(feedback, config.utility, len(rows)),
@@ -114,15 +152,15 @@ def examples(config: BoostedConfig, given: Given, which: int) -> Examples:
     )
 
 
-def _own(config: BoostedConfig, given: Given, told: ToldOf) -> dict[str, FlatColumn]:
+def _own(config: BoostedConfig, given: Given, told: Mapping[str, FlatColumn]) -> dict[str, FlatColumn]:
     """What trees read of what they are told: nothing that only the models that they ask read."""
-    wanted = {*told.scores, *(aggregate.name for aggregate in config.aggregates)}
-    wanted |= {column for name in told.vectors for column in vector_columns(name)}
+    wanted = {*given.scores(config), *(aggregate.name for aggregate in config.aggregates)}
+    wanted |= {column for name in config.vectors for column in vector_columns(name)}
     others: set[str] = set()
     for scorer in given.scorers.of(given.name):
         own = scorer.model.aggregates if isinstance(scorer.model, ReadsColumns) else []
         others |= {*scorer.numbers, *vector_columns(scorer.name), *(aggregate.name for aggregate in own)}
-    return {name: column for name, column in told.features.items() if name in wanted or name not in others}
+    return {name: column for name, column in told.items() if name in wanted or name not in others}
 
 
 def _rivals(config: BoostedConfig, which: int, log: EventLog, rows: NDArray[np.int64]) -> NDArray[np.int64]:

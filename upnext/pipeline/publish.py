@@ -93,8 +93,7 @@ def _write_histories(log: EventLog, users: Vocabulary, retriever: AnyRanker, dra
     """Write every user's events, and the state that a retriever with a lag keeps of them."""
     folder = draft.folder / "histories"
     folder.mkdir()
-    store = LmdbStore(folder)
-    events = log.events
+    store, events = LmdbStore(folder), log.events
     present = np.flatnonzero(np.diff(log.offsets))
     until_ms = int(log.rows.time_ms.max(initial=0)) + 1
     for begin in range(0, len(present), _USERS_PER_WRITE):
@@ -130,18 +129,23 @@ def _write_aggregates(
 
 
 def _check_ranker(config: ReleaseSettings, model: AnyRanker) -> None:
-    """Check that a model expects what a release weighs.
+    """Check that a model expects what a release weighs, or gives the order that it names.
 
     Raises:   BadConfig: it does not; an order is no expectation.
     """
     links = dict(model.components) if isinstance(model, Ranker) else {}
     expected = sorted(name for name, link in links.items() if link is not Link.ORDER_ONLY)
+    orders = sorted(links.keys() - set(expected))
+    if config.order is not None and config.order not in orders:
+        raise BadConfig(
+            f"publish.order is {config.order!r}; of {config.ranker!r} it can be one of {orders}, or not set"
+        )
     for name in sorted({*config.utility, *(name for weights in config.surfaces.values() for name in weights)}):
         if name not in expected:
             raise BadConfig(
                 f"publish.ranker is {config.ranker!r}, which does not foresee the feedback {name!r}: it foresees"
                 f" {expected or 'none'}"
-                + (", and only orders otherwise" if len(links) > len(expected) else "")
+                + (", and only orders otherwise: see publish.order" if orders else "")
                 + "; name a model with feedback components, such as one of the kind argus or boosted"
             )
 

@@ -47,8 +47,11 @@ def run(
     Args:     resume: go on with a training of this recipe that was interrupted; tell: hears what is worth saying.
     """
     log_artifact = workspace.current("log", "log")
-    asked = {scorer: workspace.current(f"model-{scorer}", "model", log_artifact) for scorer in config.scorers}
-    parents, start = [log_artifact, *asked.values()], Start(label=name, resume=resume, tell=tell)
+    asked, finders = (
+        {one: workspace.current(f"model-{one}", "model", log_artifact) for one in names}
+        for names in (config.scorers, config.finders)
+    )
+    parents, start = [log_artifact, *{**asked, **finders}.values()], Start(label=name, resume=resume, tell=tell)
     begun = None
     if not isinstance(config, BoostedConfig) and config.start is not None:
         begun = workspace.current(f"model-{config.start}", "model", log_artifact)
@@ -59,7 +62,7 @@ def run(
         check(config, name, log)
         draft.schema = log.schema.digest()
         try:
-            given = Given.of(config, name, workspace, log_artifact, asked)
+            given = Given.of(config, name, workspace, log_artifact, asked, finders)
             # What it begins with may have been trained on more.
             known = [given.until_ms, None if begun is None else latest([begun])]
             draft.metrics[TRAINED_UNTIL] = max((one for one in known if one is not None), default=None)

@@ -2,6 +2,7 @@
 
 GET  /                        the page
 GET  /v1/recommendations      rows for a user
+POST /v1/rank                 candidates in order
 POST /v1/events               what people did
 GET  /v1/items/{item_id}      one item, /v1/items/{item_id}/similar those nearest to it
 GET  /v1/search               items by title
@@ -27,6 +28,7 @@ from upnext.serving.routes.events import events
 from upnext.serving.routes.failures import MAX_BODY, on_http_error, on_our_bug, on_user_error
 from upnext.serving.routes.items import item
 from upnext.serving.routes.page import home, page_file
+from upnext.serving.routes.ranking import ranking
 from upnext.serving.routes.recommendations import recommendations
 from upnext.serving.routes.search import search
 from upnext.serving.routes.users import history, users
@@ -68,6 +70,7 @@ def create_app(service: Service) -> Litestar:
             health,
             describe,
             recommendations,
+            ranking,
             events,
             item,
             search,

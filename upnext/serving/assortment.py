@@ -157,7 +157,7 @@ class Assortment:
     @cached_property
     def new_items(self) -> ItemTable:
         """New items as models read them: no number in a model's vocabulary, but a hash and features."""
-        return self.release.catalogue.encode_rows(
+        return self.release.catalogue.encode_told(
             [one.item_id for one in self._new], [one.columns for one in self._new]
         )
 

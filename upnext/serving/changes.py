@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from upnext.base.errors import BadRequest, NotFound
+from upnext.base.errors import BadData, BadRequest, NotFound
 from upnext.base.ids import UNKNOWN, ExternalId
 from upnext.base.protocols import Store
 from upnext.base.schema import COLLECTION, GENRES, ITEM_ID, TITLE
@@ -36,7 +36,7 @@ class Change:
 def check_columns(columns: Mapping[str, Any], catalogue: Catalogue, where: str) -> dict[str, Any]:
     """Check columns by name and type; null clears one.
 
-    Raises:   BadRequest: a name that the catalogue does not have, or a value of another type.
+    Raises:   BadRequest: a name that the catalogue does not have, or a value of another type or width.
     """
     kinds = _SHOWN | {field.name: field.type for field in catalogue.table.schema if field.name != ITEM_ID}
     checked = {}
@@ -47,8 +47,14 @@ def check_columns(columns: Mapping[str, Any], catalogue: Catalogue, where: str) 
             if pa.types.is_nested(kinds[name]) and isinstance(value, str):  # Arrow would take its letters
                 raise TypeError(value)
             (checked[name],) = pa.array([value], kinds[name]).to_pylist()
+            if isinstance(checked[name], list) and None in checked[name]:
+                raise TypeError(value)
         except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError, UnicodeEncodeError):
             raise BadRequest(f"{where}.{name} is {shown(value)}; the column holds {kinds[name]}, or null") from None
+    try:
+        catalogue.features.encoder.encode_rows([checked])
+    except BadData as error:  # a vector of another width, say, which no model could read
+        raise BadRequest(f"{where}: {str(error).removeprefix('row 0: ')}") from None
     return checked
 
 

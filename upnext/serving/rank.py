@@ -2,7 +2,8 @@
 
     utility(i) = sum_k w_k E[f_k | history, context, i]
 
-The weights w belong to the surface that asks. Shape letters: B queries, R rows of a page, C candidates of a row.
+The weights w belong to the surface that asks; an output that only orders stands alone.
+Shape letters: B queries, R rows of a page, C candidates of a row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -93,15 +94,17 @@ def _once(items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64
 def expected_utility(links: Mapping[str, Link], outputs: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
     """sum_k w_k E[f_k | history, context, item]: (B, C) float32.
 
-    Args:     outputs: (B, C) raw, per component. weights: (B,) per component, one at least; none of them may be one
-              that only orders.
+    Args:     outputs: (B, C) raw, per component. weights: (B,) per component, one at least; one that only orders
+              stands alone.
     """
     worth = [weight[:, None] * expectation(outputs[name], links[name]) for name, weight in weights.items()]
     return torch.stack(worth).sum(0)
 
 
 def _weights(settings: ReleaseSettings, contexts: Sequence[Mapping[str, str | float]]) -> dict[str, Tensor]:
-    """Each component's weight for each query: that of its surface, else that of every surface."""
+    """Each component's weight for each query: that of its surface, else that of every surface; or one order alone."""
+    if settings.order is not None:
+        return {settings.order: torch.ones(len(contexts))}
     chosen = [settings.surfaces.get(settings.surface_of(context), settings.utility) for context in contexts]
     names = sorted({name for weights in chosen for name in weights})
     return {name: torch.tensor([weights.get(name, 0.0) for weights in chosen]) for name in names}

@@ -250,7 +250,8 @@ def _page(release: Release, assortment: Assortment, query: Query, found: _Found)
     chosen = f"{'Chosen' if ranker else 'Ranked'} by {retriever} from {count} event{'' if count == 1 else 's'}"
     reason = chosen if count else f"Nothing known yet: what {retriever} expects of a new visitor"
     if ranker is not None:
-        reason += f"; in the order of the utility that {ranker} expects"
+        ordered = f"of the utility that {ranker} expects" if release.settings.order is None else f"that {ranker} gives"
+        reason += f"; in the order {ordered}"
     if release.settings.diversity:
         reason += "; what is like an item before it waits"
     shown: set[int] = set()

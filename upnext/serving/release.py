@@ -66,6 +66,8 @@ class ReleaseSettings(Config):
     """With a ranker: how many items of each row the retriever chooses, or three times as many as are shown if more."""
     utility: dict[str, Weight] = {}
     """With a ranker: what each feedback is worth: `{ like = 1.0, dislike = -2.0 }`."""
+    order: str | None = None
+    """With a ranker, in place of a utility: its output that only orders, `chosen` or `utility`."""
     surfaces: dict[str, dict[str, Weight]] = {}
     """What feedback is worth on a surface of its own, by the surface's name; others use `utility`."""
     surface_context: str = "surface"
@@ -100,9 +102,18 @@ class ReleaseSettings(Config):
             raise ValueError(
                 f"{given} says what feedback is worth, but nothing ranks by it: name a ranker, or remove it"
             )
+        if self.order is not None:
+            if self.ranker is None:
+                raise ValueError(f"order = {self.order!r}, but nothing gives an order: name a ranker, or remove it")
+            if self.utility or self.surfaces:
+                raise ValueError(
+                    "'order' stands in place of what feedback is worth; remove it, or utility and surfaces"
+                )
+            return self
         if self.ranker is not None and not self.utility:
             raise ValueError(
                 f"ranker {self.ranker!r} has to know what feedback is worth: add [publish.utility] with like = 1.0, say"
+                ", or name with publish.order its output that only orders"
             )
         tables = {"utility": self.utility} | {f"surfaces.{name}": weights for name, weights in self.surfaces.items()}
         for where, weights in tables.items():

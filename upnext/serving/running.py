@@ -13,6 +13,7 @@ from upnext.base.ids import ExternalId
 from upnext.base.protocols import Store
 from upnext.serving.assortment import Assortment
 from upnext.serving.changes import Changes
+from upnext.serving.choose import Choice, Chosen, choose
 from upnext.serving.fallback import Fallback
 from upnext.serving.histories import Histories, Told
 from upnext.serving.recommend import Page, Query, follow_stream, recommend
@@ -23,7 +24,7 @@ __all__ = ["Running"]
 
 
 class Running:
-    """A loaded release with what was posted since; `catch_up` first, then only one thread at a time may `recommend`."""
+    """A loaded release with what was posted since; `catch_up` first, then only one thread at a time may use it."""
 
     def __init__(self, release: Release, live: Store) -> None:
         self.release = release
@@ -49,13 +50,21 @@ class Running:
 
     def recommend(self, queries: Sequence[Query]) -> list[Page]:
         """Answer queries from everything that is known by now."""
-        self.changes.follow()
-        new = [self.unseen.popleft() for _ in range(len(self.unseen))]
-        follow_stream(self.release, self.histories, *self.histories.changed(new))
+        self._take_in()
         pages = recommend(self.release, self.histories, queries)
         if self.fallback.is_old():
             self.fallback.refresh()
         return pages
+
+    def choose(self, choices: Sequence[Choice]) -> list[Chosen]:
+        """Order candidates by everything that is known by now."""
+        self._take_in()
+        return choose(self.release, self.histories, choices)
+
+    def _take_in(self) -> None:
+        self.changes.follow()
+        new = [self.unseen.popleft() for _ in range(len(self.unseen))]
+        follow_stream(self.release, self.histories, *self.histories.changed(new))
 
 
 def _take_over(histories: Histories, records: Mapping[ExternalId, ItemRecord]) -> None:

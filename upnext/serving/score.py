@@ -128,7 +128,7 @@ class Scorer:
         names = ids.take(pa.array(strange)).to_pylist()
         numbers = [assortment.dense(name) for name in names]
         rows = [assortment.columns(number) if number != UNKNOWN else {} for number in numbers]
-        table, of_all = catalogue.encode_rows(names, rows), dense.copy()
+        table, of_all = catalogue.encode_told(names, rows), dense.copy()
         of_all[strange] = numbers
         return _Items(torch.from_numpy(dense), of_all, torch.from_numpy(hashes), torch.from_numpy(strange), table)
 

@@ -20,6 +20,7 @@ import torch
 
 from upnext.serving.batching import BatchingThread
 from upnext.serving.changes import Change
+from upnext.serving.choose import Choice, Chosen
 from upnext.serving.following import Follower, Source
 from upnext.serving.histories import Histories, LiveEvent, Told
 from upnext.serving.intake import Intake
@@ -69,8 +70,8 @@ class Service:
         self.intake = Intake(self._live, self._tell)
         self._changing: BatchingThread[tuple[Running, Sequence[Change]], None]
         self._changing = BatchingThread("changes", self._change)
-        self._inference: BatchingThread[tuple[Running, Query], Page]
-        self._inference = BatchingThread("inference", self._recommend)
+        self._inference: BatchingThread[tuple[Running, Query | Choice], Page | Chosen]
+        self._inference = BatchingThread("inference", self._answer)
         self._follower: Follower | None = None
 
     @property
@@ -104,12 +105,24 @@ class Service:
         running = running or self.running
         try:
             page = await asyncio.wait_for(self._inference.submit((running, query)), self.settings.budget_ms / 1000)
+            assert isinstance(page, Page)
         except TimeoutError:
             page = running.fallback.page(query, f"no answer within {self.settings.budget_ms} ms")
         except Exception as error:
             _LOG.error("a page failed, and this is our bug", exc_info=error)
             page = running.fallback.page(query, "the ranking failed")
         return page, (time.perf_counter() - start) * 1000
+
+    async def choose(self, choice: Choice, running: Running | None = None) -> tuple[Chosen, float]:
+        """What is wanted of some candidates, and how many milliseconds it took.
+
+        Args:     running: as for `recommend`.
+        Raises:   BadRequest: the release has no ranker.
+        """
+        start = time.perf_counter()
+        chosen = await self._inference.submit((running or self.running, choice))
+        assert isinstance(chosen, Chosen)
+        return chosen, (time.perf_counter() - start) * 1000
 
     async def accept(self, events: list[LiveEvent]) -> None:
         """Take checked events; they are on disk, and in the next answer, when this returns."""
@@ -164,9 +177,13 @@ class Service:
         for running in self._told:
             running.unseen.extend(events)
 
-    def _recommend(self, asked: list[tuple[Running, Query]]) -> list[Page]:
-        pages = {running: iter(running.recommend(queries)) for running, queries in _by_release(asked).items()}
-        return [next(pages[running]) for running, _ in asked]
+    def _answer(self, asked: list[tuple[Running, Query | Choice]]) -> list[Page | Chosen]:
+        pages = _by_release([(running, one) for running, one in asked if isinstance(one, Query)])
+        choices = _by_release([(running, one) for running, one in asked if isinstance(one, Choice)])
+        answers: dict[tuple[Running, type], Iterator[Page | Chosen]] = {}
+        answers |= {(running, Query): iter(running.recommend(some)) for running, some in pages.items()}
+        answers |= {(running, Choice): iter(running.choose(some)) for running, some in choices.items()}
+        return [next(answers[running, type(one)]) for running, one in asked]
 
     def _change(self, asked: list[tuple[Running, Sequence[Change]]]) -> list[None]:
         with self._swapping:
