@@ -133,3 +133,50 @@ def test_a_device_that_is_not_there_is_refused(project, monkeypatch):
     done = upnext("pretrain", project, "--set", "pretrain.sasrec.training.device=cuda")
     assert done.returncode == 2
     assert "training.device is 'cuda', which this machine does not have" in done.stderr
+
+
+LIVE = """
+workspace = "{folder}/work"
+
+[examples.queries]
+kind = "learning_to_rank"
+train = ["{folder}/train.txt"]
+validation = ["{folder}/held.txt"]
+test = ["{folder}/test.txt"]
+
+[distill.fresh]
+examples = "queries"
+student = { kind = "linear" }
+losses = [{ kind = "label" }, { kind = "differences", weight = 0.3 }]
+training = { tokens_per_batch = 6, checkpoint_every = 5, warmup_steps = 0 }
+
+[distill.fresh.live]
+teacher = { kind = "mlp", hidden = [8], dropout = 0.2 }
+losses = [{ kind = "label" }]
+until = 0.7
+"""
+NUM_QUERIES = 600
+
+
+def test_a_live_distillation_that_was_killed_gives_the_bytes_of_one_that_was_not(tmp_path):
+    generator = np.random.default_rng(0)
+    for name, count in (("train", NUM_QUERIES), ("held", 10), ("test", 10)):
+        signals = generator.random((count, 6))
+        lines = [f"{int(x > 0.6)} qid:{name}{query} 1:{x:.4f}\n" for query, row in enumerate(signals) for x in row]
+        (tmp_path / f"{name}.txt").write_text("".join(lines))
+    file = tmp_path / "project.toml"
+    file.write_text(LIVE.replace("{folder}", str(tmp_path)))
+    work = tmp_path / "work"
+    files = ("weights.safetensors", "history.jsonl", "teacher/weights.safetensors")
+    succeed("distill", file, "--live")
+    first = Workspace(work).current("model-fresh", "model")
+    expected = {name: (first.folder / name).read_bytes() for name in files}
+    shutil.rmtree(work)
+
+    reached = kill_at(file, 20, "--live", stage="distill")
+    assert 20 <= reached < NUM_QUERIES
+    said = succeed("distill", file, "--live", "--resume")
+    assert f"goes on at step {reached}" in said, said
+    again = Workspace(work).current("model-fresh", "model")
+    assert {name: (again.folder / name).read_bytes() for name in files} == expected
+    assert not list((work / "training").iterdir())
