@@ -9,7 +9,7 @@ from pathlib import Path
 
 from upnext.base.files import replace_file
 
-__all__ = ["PUSHED", "Origin", "carry_origin", "drop_origins", "origin_of", "origins", "write_origin"]
+__all__ = ["PUSHED", "Origin", "carry_origin", "drop_origin", "drop_origins", "origin_of", "origins", "write_origin"]
 
 PUSHED = "pushed"
 """In the place of the address of a release that was pushed."""
@@ -50,6 +50,11 @@ def carry_origin(root: Path, name: str, made: str) -> None:
     """What was made in the place of an artifact came from where that came from."""
     if (origin := origin_of(root, name)) is not None:
         write_origin(root, made, origin)
+
+
+def drop_origin(root: Path, name: str) -> None:
+    """Forget where an artifact came from that is gone."""
+    (root / _FOLDER / name).unlink(missing_ok=True)
 
 
 def drop_origins(root: Path, kept: set[str]) -> None:

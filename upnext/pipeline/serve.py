@@ -38,6 +38,9 @@ class ServeConfig(Config):
     Both releases are in memory for a moment. `false`: serve what was loaded until the end."""
     check_every: Annotated[Duration, Field(ge=1)] = 5000
     """How often to look which release is to be served: "5s"."""
+    keep_releases: Annotated[int, Field(ge=1)] = 3
+    """With `release`: of those that were pulled from there so many stay, the one that is served and the latest before
+    it; others are removed once another is served."""
     admin_token_env: str = "UPNEXT_ADMIN_TOKEN"
     """The environment variable that holds the token for changing items over HTTP; unset, nobody may."""
 
@@ -52,7 +55,7 @@ def run(config: ServeConfig, workspace: Workspace, announce: Callable[[str], Non
     with listen(config.host, config.port, "serve.port") as listener, workspace.shared():
         source: Source = OwnReleases(workspace)
         if config.release is not None:
-            source = PulledReleases(workspace, Provider(config.release), admitted)
+            source = PulledReleases(workspace, Provider(config.release), admitted, config.keep_releases)
             _begin(workspace, source, config.release)
         release = workspace.current("release", "release", verify=False)  # loading it verifies it
         settings = ServiceSettings(config.threads, config.budget_ms, token_of(config.admin_token_env))

@@ -8,7 +8,7 @@ from upnext.base.artifacts import Artifact, Workspace
 from upnext.base.errors import BadArtifact
 from upnext.base.locks import hold
 from upnext.base.manifests import MANIFEST
-from upnext.base.origins import Origin, origins, write_origin
+from upnext.base.origins import Origin, drop_origin, origins, write_origin
 from upnext.repository.incoming import Incoming
 from upnext.repository.listed import Listed
 from upnext.repository.provider import Provider
@@ -62,10 +62,14 @@ def _fetch(workspace: Workspace, provider: Provider, listed: Listed, incoming: I
 
 
 class PulledReleases:
-    """What a provider points to, pulled into a workspace, whose pointer follows once a release is served."""
+    """What a provider points to, pulled into a workspace, whose pointer follows once a release is served.
 
-    def __init__(self, workspace: Workspace, provider: Provider, admit: Admit) -> None:
-        self._workspace, self._provider, self._admit = workspace, provider, admit
+    Args:     keep: how many of those that were pulled from this provider stay here, the latest; None for all. What was
+              made or pushed here is left alone.
+    """
+
+    def __init__(self, workspace: Workspace, provider: Provider, admit: Admit, keep: int | None = None) -> None:
+        self._workspace, self._provider, self._admit, self._keep = workspace, provider, admit, keep
 
     def current(self) -> str | None:
         """The name of the provider's current release."""
@@ -78,6 +82,22 @@ class PulledReleases:
     def took(self, folder: Path) -> None:
         """Point to it: a restart begins with it, whether or not the provider answers then."""
         self._workspace.use("release", self._workspace.named(folder.name, verify=False))
+        if self._keep is not None:
+            self._remove_others(folder.name, self._keep)
+
+    def _remove_others(self, served: str, keep: int) -> None:
+        """Remove all but the one that is served and those that were served, or else came, last before it."""
+        workspace = self._workspace
+        pulled = {name for name, origin in origins(workspace.root).items() if origin.address == self._provider.address}
+        folders = [folder for folder in workspace.folders("release") if folder.name in pulled - {served}]
+        served_at = {name: place for place, name in enumerate(workspace.history("release"))}
+
+        def last_used(folder: Path) -> tuple[int, int]:
+            return served_at.get(folder.name, -1), folder.stat().st_mtime_ns
+
+        for folder in sorted(folders, key=last_used, reverse=True)[keep - 1 :]:
+            workspace.erase(folder)
+            drop_origin(workspace.root, folder.name)
 
 
 @dataclass(frozen=True)
