@@ -32,14 +32,18 @@ from numpy.typing import NDArray
 from quality import RESULTS
 from record import commit, machine
 
+from upnext.base.artifacts import Artifact
 from upnext.base.batches import FlatColumn
 from upnext.base.example_sets import ExampleSets
 from upnext.evaluation.distilled import METRICS, set_figures
+from upnext.events.log import EventLog
 from upnext.events.split import TEST, TRAIN, VALIDATION
-from upnext.fitting.costs import parameters_of, seconds_of_answers, size_of
+from upnext.features.aggregates import Aggregate
+from upnext.fitting.costs import parameters_of, percentiles_ms, seconds_of_answers, size_of
 from upnext.fitting.distillation import DistillConfig, OverFeatures, fit_student, scores_of
 from upnext.fitting.folds import FoldsConfig, mean_scores, out_of_fold
 from upnext.metrics.intervals import over_seeds
+from upnext.pipeline.latency import Served
 from upnext.training.loop import Start
 
 Row = dict[str, Any]
@@ -197,10 +201,12 @@ def of_student(
     )
 
 
-def fitted(config: DistillConfig, sets: ExampleSets, said: FlatColumn | None) -> OverFeatures:
+def fitted(
+    config: DistillConfig, sets: ExampleSets, said: FlatColumn | None, aggregates: Sequence[Aggregate] = ()
+) -> OverFeatures:
     """Train in a folder that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
-        return fit_student(config, sets, said, Path(folder), Start())
+        return fit_student(config, sets, said, Path(folder), Start(), list(aggregates))
 
 
 def figures(scores: Scores, sets: ExampleSets, which: int) -> dict[str, float]:
@@ -216,29 +222,40 @@ def measured(scores: Scores, sets: ExampleSets, seconds: float) -> Row:
 
 
 def costs(data: Data) -> dict[str, dict[str, float]]:
-    """Parameters, bytes, and a processor's milliseconds for a request for 500 candidates whose features are there.
+    """Parameters, bytes, and a processor's milliseconds for a request for 500 candidates whose features are there; of
+    a log, also with the features computed as a server does.
 
     Of a teacher and a student, asked in turns in one process; students have one shape, whoever teaches them.
     """
     sets = data.folds[0]
     models = {
-        "teacher": fitted(of_student(data.teacher, [LABEL, *data.teacher_order]), sets, None),
-        "pointwise teacher": fitted(of_student(data.teacher, [LABEL]), sets, None),
-        ALONE: fitted(of_student(data.student, [LABEL], data.training), sets, None),
+        "teacher": fitted(of_student(data.teacher, [LABEL, *data.teacher_order]), sets, None, data.aggregates),
+        "pointwise teacher": fitted(of_student(data.teacher, [LABEL]), sets, None, data.aggregates),
+        ALONE: fitted(of_student(data.student, [LABEL], data.training), sets, None, data.aggregates),
     }
     took: dict[str, list[float]] = {who: [] for who in models}
     for _ in range(_TURNS):
         for who, model in models.items():
             took[who] += seconds_of_answers([model], sets, _REQUESTS, time.process_time)
+    computed = {} if data.log is None else seconds_served(data.log, models)
     return {
-        who: {
-            "parameters": float(parameters_of(model)),
-            "size_kb": size_of(model) / 1000,
-            "p50_ms": 1000 * float(np.percentile(took[who], 50)),
-            "p99_ms": 1000 * float(np.percentile(took[who], 99)),
-        }
+        who: {"parameters": float(parameters_of(model)), "size_kb": size_of(model) / 1000}
+        | percentiles_ms(took[who])
+        | (percentiles_ms(computed[who], "_computed") if computed else {})
         for who, model in models.items()
     }
+
+
+def seconds_served(log: Artifact, models: dict[str, OverFeatures]) -> dict[str, list[float]]:
+    """How long requests took whose candidates have nothing yet: what a server computes, and then the model."""
+    took: dict[str, list[float]] = {who: [] for who in models}
+    with tempfile.TemporaryDirectory() as store:
+        events = EventLog.open(log.folder / "log")
+        with Served(log.folder, events, Path(store), _REQUESTS) as served:
+            for _ in range(_TURNS):
+                for who, model in models.items():
+                    took[who] += served.seconds(model, clock=time.process_time)[1]
+    return took
 
 
 _TURNS, _REQUESTS = 10, 40
@@ -266,7 +283,9 @@ def as_rows(
             [run[who] for run in runs], [run[ALONE] for run in runs], [run["teacher"] for run in runs]
         )
         price = cost.get(who, cost[ALONE])
-        price = price | {"latency_share": price["p50_ms"] / cost["teacher"]["p50_ms"]}
+        for part in ("", "_computed"):
+            if (key := f"p50{part}_ms") in price:
+                price = price | {f"latency_share{part}": price[key] / cost["teacher"][key]}
         rows += [
             head
             | {"model": who, "variant": data.name, "settings": settings, "metric": metric, "value": value}

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from upnext.base.artifacts import Artifact
 from upnext.base.example_sets import ExampleSets
 from upnext.commands import simulate
 from upnext.commands.project import Project
 from upnext.events.sources.letor import LetorSource, read_letor
+from upnext.features.aggregates import Aggregate
 from upnext.pipeline import distill, prepare
 from upnext.preparation.example_sets import LogExamples
 
@@ -33,6 +35,10 @@ class Data:
     """The share of the training part with which weights are chosen."""
     left_out: tuple[str, ...] = ()
     """Ways that are not tried: where there is much data, variants of others."""
+    log: Artifact | None = None
+    """The log that the examples are of, if they are of one."""
+    aggregates: tuple[Aggregate, ...] = ()
+    """The aggregates among their features."""
 
 
 def mq2008(_: Path) -> Data:
@@ -63,16 +69,19 @@ def mq2008(_: Path) -> Data:
     )
 
 
-def _of_log(workspace: Path, project: dict[str, Any], examples: dict[str, Any]) -> ExampleSets:
-    """Prepare a log and make example sets of it; what is there is found."""
+def _of_log(
+    workspace: Path, project: dict[str, Any], examples: dict[str, Any]
+) -> tuple[ExampleSets, Artifact, tuple[Aggregate, ...]]:
+    """Prepare a log and make example sets of it, with aggregates; what is there is found."""
     whole = Project.model_validate(
         {"workspace": workspace, "pretrain": {"popular": {"model": {"kind": "popular"}}}} | project
     )
     if whole.simulate is not None:
         simulate.into_workspace(whole.simulate, whole.opened())
-    prepare.run(whole.prepare, whole.opened())
-    made = distill.make_examples(LogExamples.model_validate(examples), whole.opened(), "all")
-    return ExampleSets.load(made.folder)
+    log = prepare.run(whole.prepare, whole.opened())
+    config = LogExamples.model_validate(examples)
+    made = distill.make_examples(config, whole.opened(), "all")
+    return ExampleSets.load(made.folder), log, tuple(config.aggregates)
 
 
 def kuairand(runs: Path) -> Data:
@@ -90,7 +99,7 @@ def kuairand(runs: Path) -> Data:
         {"by": ["user", "genres"], "what": "mean", "feedback": "long_view"},
         {"by": ["user", "tab"], "what": "mean", "feedback": "long_view"},
     ]
-    sets = _of_log(
+    sets, log, declared = _of_log(
         runs / "kuairand",
         {
             "prepare": {
@@ -131,6 +140,8 @@ def kuairand(runs: Path) -> Data:
         num_folds=3,
         student={"kind": "mlp", "hidden": [16], "ignore": ignore},
         training={"epochs": 8, "patience": 2, "learning_rate": 5e-3, "tokens_per_batch": 4096},
+        log=log,
+        aggregates=declared,
     )
 
 
@@ -151,7 +162,7 @@ def simulated(runs: Path) -> Data:
         {"by": ["item"], "what": "age"},
     ]
     service = {"num_users": 10_000, "num_items": 2000, "num_events": 1_250_000, "organic_share": 0.1}
-    sets = _of_log(
+    sets, log, declared = _of_log(
         runs / "simulated",
         {
             "simulate": service,
@@ -190,6 +201,8 @@ def simulated(runs: Path) -> Data:
             "+ differences, weighted by rank",
             "+ pair probabilities, conditional",
         ),
+        log=log,
+        aggregates=declared,
     )
 
 

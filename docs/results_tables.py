@@ -216,6 +216,9 @@ _PRICES = {
     "p50_ms": ("ms, median", 2),
     "p99_ms": ("ms, 99th percentile", 2),
     "latency_share": ("Share of the teacher's", 3),
+    "p50_computed_ms": ("With features computed: ms, median", 2),
+    "p99_computed_ms": ("ms, 99th percentile", 2),
+    "latency_share_computed": ("Share of the teacher's", 3),
 }
 _ALONE = "student alone"
 
@@ -248,11 +251,11 @@ def distillation_section(rows: list[Row]) -> list[str]:
         ]
         lines += [*table(["Model", *_TAUGHT.values(), "Gain kept", "Gap closed"], cells), ""]
         priced = [name for name in names if not name.startswith("+")]
+        known = {key: said for key, said in _PRICES.items() if (_ALONE, key) in of}
         prices = [
-            (name, *(f"{of[name, key]['value']:,.{digits}f}" for key, (_, digits) in _PRICES.items()))
-            for name in priced
+            (name, *(f"{of[name, key]['value']:,.{digits}f}" for key, (_, digits) in known.items())) for name in priced
         ]
-        lines += [*table(["Model", *(said for said, _ in _PRICES.values())], prices), ""]
+        lines += [*table(["Model", *(said for said, _ in known.values())], prices), ""]
         first = some[0]
         seeds = max(row["seeds"] for row in some)
         lines += [

@@ -170,6 +170,14 @@ def test_a_rankers_student_is_evaluated_and_published(taught):
     assert {"trees", "small", "student"} <= {row["model"] for row in rows}
     compared = json.loads((workspace.current("comparison-lists", "comparison").folder / "figures.json").read_text())
     assert {row["model"] for row in compared} == {"trees", "small", "student"}
+    costs = json.loads((workspace.current("comparison-lists", "comparison").folder / "costs.json").read_text())
+    assert costs.keys() == {"trees", "small", "student"}
+    for of in costs.values():
+        assert of["parameters"] > 0
+        assert of["size_bytes"] > 0
+        assert 0 < of["p50_ms"] <= of["p50_computed_ms"] <= of["p99_computed_ms"]
+        assert of["p50_ms"] <= of["p99_ms"]
+        assert of["seconds"] > 0
     answer = json.loads(succeed("recommend", taught.workspace, "--user", "u1", "--json").splitlines()[-1])
     assert "in the order of the utility that student expects" in json.dumps(answer)
     release = Release.load(workspace.current("release", "release").folder)

@@ -7,7 +7,7 @@ from tests.fitting.planted import planted
 from upnext.base.batches import FlatColumn
 from upnext.base.errors import BadConfig
 from upnext.evaluation.distilled import set_figures
-from upnext.fitting.costs import cost_of
+from upnext.fitting.costs import cost_of, percentiles_ms, seconds_of_answers
 from upnext.fitting.distillation import DistillConfig, fit_student, scores_of
 from upnext.fitting.folds import FoldsConfig, out_of_fold
 from upnext.models.boosted import Boosted
@@ -80,7 +80,7 @@ def test_no_candidate_is_spoken_of_by_a_teacher_that_saw_its_label(tmp_path):
 def test_it_costs_what_it_holds(tmp_path):
     sets = planted(num_sets=24)
     model = fit_student(config(SHAPES[0], {"kind": "label"}), sets, None, tmp_path, Start())
-    costs = cost_of(model, sets)
+    costs = cost_of(model) | percentiles_ms(seconds_of_answers([model], sets, num_requests=20))
     # 3 numbers with 4 columns each, one category of 3 values and one more, 8 wide; a weight for each column, and a bias
     assert costs["parameters"] == 4 * 8 + (3 * 4 + 8) + 1
     assert 0 < costs["p50_ms"] <= costs["p99_ms"]

@@ -109,19 +109,21 @@ def student_steps(
         all_of = {name: one for name, one in project.distill.items() if one.examples == examples}
         students = {name: one for name, one in all_of.items() if one.live or not live}
         if students:
-            yield f"compare {examples}", partial(_compared, workspace, examples, students, said)
+            yield f"compare {examples}", partial(_compared, project, examples, students, said)
 
 
 def _compared(
-    workspace: Workspace,
+    project: DistillProject,
     examples: str,
     students: dict[str, DistillConfig],
     said: Callable[[str, DistillConfig], Artifact],
 ) -> Artifact:
+    workspace = project.opened()
     parent = workspace.current(f"examples-{examples}", "examples")
     models = {name: workspace.current(f"model-{name}", "model", parent) for name in students}
     teachers = {teacher: said(teacher, one) for one in students.values() for teacher in one.teachers}
-    return compare.run(workspace, examples, models, teachers)
+    rankers = {name: workspace.current(f"model-{name}", "model") for name in teachers if name not in project.distill}
+    return compare.run(workspace, examples, models, teachers, rankers)
 
 
 def no_other(teacher: str, _: DistillConfig) -> Artifact:

@@ -1,4 +1,4 @@
-"""What a student costs: its parameters, its size, and how long it takes for hundreds of candidates.
+"""What a ranker costs: its parameters, its size, and how long it takes for hundreds of candidates.
 
 Shape letters: I candidates, N candidates that are asked about at once.
 """
@@ -13,9 +13,9 @@ import torch
 
 from upnext.base.batches import Candidates, Column, Request, State
 from upnext.base.example_sets import ExampleSets
-from upnext.fitting.distillation import AnyStudent, OverFeatures
+from upnext.fitting.distillation import OverFeatures
 from upnext.models.boosted import Boosted
-from upnext.models.build import save_any
+from upnext.models.build import AnyRanker, save_any
 
 __all__ = ["NUM_ASKED", "cost_of", "parameters_of", "percentiles_ms", "seconds_of_answers", "size_of"]
 
@@ -23,14 +23,15 @@ NUM_ASKED = 500
 """Candidates of one request."""
 
 
-def parameters_of(model: AnyStudent) -> int:
-    """How many numbers were learnt: weights, or thresholds and answers of trees."""
+def parameters_of(model: AnyRanker) -> int:
+    """How many numbers were learnt: weights, or thresholds and answers of trees; of what only counts, its counts."""
     if isinstance(model, Boosted):
         return model.num_values
-    return sum(parameter.numel() for parameter in model.parameters())
+    numbers = model.parameters() if isinstance(model, torch.nn.Module) else model.tensors().values()
+    return sum(parameter.numel() for parameter in numbers)
 
 
-def size_of(model: AnyStudent) -> int:
+def size_of(model: AnyRanker) -> int:
     """Bytes of its files."""
     with tempfile.TemporaryDirectory() as folder:
         save_any(model, Path(folder))
@@ -70,14 +71,11 @@ def seconds_of_answers(
     return took[20:]
 
 
-def cost_of(model: AnyStudent, sets: ExampleSets) -> dict[str, float]:
-    """Parameters, bytes of its files, and of one over features milliseconds of a request: median, 99th percentile."""
-    found: dict[str, float] = {"parameters": parameters_of(model), "size_bytes": size_of(model)}
-    if isinstance(model, OverFeatures):
-        found |= percentiles_ms(seconds_of_answers([model], sets), "")
-    return found
+def cost_of(model: AnyRanker) -> dict[str, float]:
+    """Parameters, and bytes of its files."""
+    return {"parameters": parameters_of(model), "size_bytes": size_of(model)}
 
 
-def percentiles_ms(seconds: Sequence[float], name: str) -> dict[str, float]:
+def percentiles_ms(seconds: Sequence[float], name: str = "") -> dict[str, float]:
     """The median and the 99th percentile in milliseconds, as `p50_ms` and `p99_ms` with a name between."""
     return {f"p{percent}{name}_ms": 1000 * float(np.percentile(seconds, percent)) for percent in (50, 99)}

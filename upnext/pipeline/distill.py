@@ -173,7 +173,7 @@ def run(
         save_any(model, draft.folder)
         if (folder / HISTORY).is_file():
             (draft.folder / HISTORY).write_bytes((folder / HISTORY).read_bytes())
-        draft.metrics |= {"seconds": time.perf_counter() - started} | cost_of(model, sets)
+        draft.metrics |= {"seconds": time.perf_counter() - started} | cost_of(model)
 
     parents = [examples, *said]
     if examples.manifest["parents"]:  # what is published and evaluated names the log that it was made from
