@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from upnext.evaluation.drawing import ACCENT, GROUND, INK, LINE, SOFT, inline, plain_style, standalone
-from upnext.metrics.intervals import over_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +33,7 @@ Found = Mapping[tuple[int, bool], Sequence[Watched]]
 
 
 def draw(found: Found) -> str:
-    """An SVG document of six panels; every line is a mean over seeds, every bar Student's interval."""
+    """An SVG document of six panels; every line is a mean over seeds."""
     from matplotlib.figure import Figure
 
     deepest = max(layers for layers, _ in found)
@@ -45,18 +44,18 @@ def draw(found: Found) -> str:
         plain, masked, gaps, worths, by_depth, quality = panels
         for axes, is_masked in ((plain, False), (masked, True)):
             gradients(axes, found[deepest, is_masked], deepest)
-            titled(axes, f"gradient (RMS), {deepest} layers, {'masked' if is_masked else 'plain'}", "step")
+            titled(axes, f"gradient (RMS), {deepest} layers, {'masked' if is_masked else 'plain'}", "step", columns=2)
         low, high = min(one.get_ylim()[0] for one in (plain, masked)), max(one.get_ylim()[1] for one in (plain, masked))
         for axes in (plain, masked):
-            axes.set_ylim(low, high)
+            axes.set_ylim(low, high * 8)  # the legend lies above the lines
         gaps_of_losses(gaps, found, deepest)
         titled(gaps, "validation minus training loss", "epoch")
         gaps_of_worth(worths, found, deepest)
         titled(worths, f"gap of what aggregators are worth, {deepest} layers", "epoch")
         of_first_layers(by_depth, found)
-        titled(by_depth, "gradient (RMS) of the first layer", "layers")
+        titled(by_depth, "gradient (RMS) of the first layer, a dot per seed", "layers")
         of_losses(quality, found)
-        titled(quality, "test loss at the best epoch", "layers; 0 are sums")
+        titled(quality, "test loss at the best epoch, a dot per seed", "layers; 0 are sums")
         return standalone(inline(figure, "gradient attenuation", {}))
 
 
@@ -66,12 +65,12 @@ def box(row: int, column: int) -> tuple[float, float, float, float]:
     return left / WIDTH, bottom / HEIGHT, width / WIDTH, height / HEIGHT
 
 
-def titled(axes: "Axes", title: str, x: str) -> None:
+def titled(axes: "Axes", title: str, x: str, columns: int = 1) -> None:
     """Say what a panel shows."""
     axes.set_title(title, loc="left", color=INK, fontsize=13)
     axes.set_xlabel(x, color=SOFT, labelpad=4)
     axes.grid(axis="y")
-    axes.legend(fontsize=10, labelcolor=SOFT, facecolor=GROUND, edgecolor=LINE, framealpha=0.9)
+    axes.legend(ncols=columns, fontsize=10, labelcolor=SOFT, facecolor=GROUND, edgecolor=LINE, framealpha=0.9)
 
 
 def gradients(axes: "Axes", runs: Sequence[Watched], layers: int) -> None:
@@ -123,7 +122,7 @@ def of_first_layers(axes: "Axes", found: Found) -> None:
         for is_masked in (False, True):
             means = [[float(np.mean(one.gradients[name])) for one in found[count, is_masked]] for count in layers]
             label = f"{name.removesuffix(', layer 1')}, {'masked' if is_masked else 'plain'}"
-            with_intervals(axes, layers, means, color, is_masked, label)
+            with_seeds(axes, layers, means, color, is_masked, label)
     axes.set_yscale("log")
     axes.set_xticks(layers)
 
@@ -133,18 +132,16 @@ def of_losses(axes: "Axes", found: Found) -> None:
     for is_masked, color in ((False, INK), (True, ACCENT)):
         layers = sorted(count for count, with_masks in found if with_masks is is_masked)
         values = [[one.losses[one.best][2] for one in found[count, is_masked]] for count in layers]
-        with_intervals(axes, layers, values, color, is_masked, "masked" if is_masked else "plain")
+        with_seeds(axes, layers, values, color, is_masked, "masked" if is_masked else "plain")
     axes.set_xticks(sorted({count for count, _ in found}))
 
 
-def with_intervals(
+def with_seeds(
     axes: "Axes", layers: Sequence[int], values: Sequence[Sequence[float]], color: str, is_masked: bool, label: str
 ) -> None:
-    """Means over seeds, with Student's intervals as bars; dashed with masks, and a little to the right."""
-    means = [over_seeds(np.array(of_seeds)) for of_seeds in values]
-    reach = [mean.high - mean.value for mean in means]
+    """A line of means, and a dot per seed; with masks dashed, and a little to the right."""
     at = [count + 0.06 * is_masked for count in layers]
-    style = "o--" if is_masked else "o-"
-    axes.errorbar(
-        at, [mean.value for mean in means], reach, fmt=style, color=color, capsize=3, markersize=4, label=label
-    )
+    means = [float(np.mean(of_seeds)) for of_seeds in values]
+    axes.plot(at, means, color=color, linestyle="--" if is_masked else "-", linewidth=1.5, label=label)
+    for x, of_seeds in zip(at, values, strict=True):
+        axes.plot([x] * len(of_seeds), of_seeds, "o", color=color, markersize=3.5)
