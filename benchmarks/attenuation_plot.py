@@ -53,7 +53,7 @@ def draw(found: Found) -> str:
         gaps_of_worth(worths, found, deepest)
         titled(worths, f"gap of what aggregators are worth, {deepest} layers", "epoch")
         of_first_layers(by_depth, found)
-        titled(by_depth, "gradient (RMS) of the first layer, a dot per seed", "layers")
+        titled(by_depth, "gradient (RMS) of the first layer, a dot per seed", "layers", columns=2)
         of_losses(quality, found)
         titled(quality, "test loss at the best epoch, a dot per seed", "layers; 0 are sums")
         return standalone(inline(figure, "gradient attenuation", {}))
@@ -124,6 +124,8 @@ def of_first_layers(axes: "Axes", found: Found) -> None:
             label = f"{name.removesuffix(', layer 1')}, {'masked' if is_masked else 'plain'}"
             with_seeds(axes, layers, means, color, is_masked, label)
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * 1.6)  # the legend lies above the lines
     axes.set_xticks(layers)
 
 
