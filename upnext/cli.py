@@ -1,5 +1,6 @@
 """The command line: one line per command. Imports are inside, so that `upnext --help` answers at once."""
 
+import errno
 import os
 import sys
 import traceback
@@ -326,6 +327,9 @@ def doctor(
         raise typer.Exit(2)
 
 
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+
+
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 our bug, 2 the user's input."""
     # Read when torch is loaded. Threads that spin while they wait are a little faster on an idle machine, and more than
@@ -339,7 +343,10 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            typer.echo(f"error: {error}; make room, or correct the path or its permissions", err=True)
+            sys.exit(2)
         if os.environ.get("UPNEXT_TRACEBACK"):
             raise
         last = traceback.format_exc().strip().splitlines()[-1]

@@ -180,6 +180,10 @@ def test_ids_come_in_any_sequence(popular: upnext.Popular, users: Any):
     assert popular.recommend(users, k=1)["user_id"].to_list() == [3, 1]
 
 
+def test_more_than_there_is_is_all_there_is(popular: upnext.Popular):
+    assert popular.recommend([1], k=10**12).equals(popular.recommend([1], k=1000))
+
+
 def test_nobody_asked_is_a_frame_without_rows(popular: upnext.Popular):
     nothing = popular.recommend([])
     assert nothing.height == 0
@@ -200,6 +204,7 @@ def test_without_titles_there_is_no_such_column():
         ([True], 3, "users[0] is True"),
         ([2**70], 3, "users[0]"),
         (7, 3, "users is 7; give a list of ids: [7]"),
+        (None, 3, "users is None; give a list of ids"),
         ("ann", 3, "users is 'ann'; give a list of ids: ['ann']"),
         ([7], 0, "k is 0; allowed: a whole number from 1"),
         ([7], 2.0, "k is 2.0"),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -29,3 +31,14 @@ def test_figures_by_hand():
 
 def test_an_order_has_no_probabilities():
     assert set(set_figures(graded(), np.arange(5.0), are_logits=False)) == {"ndcg", "pair_accuracy", "auc"}
+
+
+def test_a_utility_below_zero_gains_no_less_than_nothing():
+    sets = replace(graded(), label=np.array([0.0, -1, -2, 0, 0]))
+    found = set_figures(sets, np.array([1.0, 2, 3, 1, 1]), are_logits=False)
+    # Gains 3, 1, 0 at ranks 3, 2, 1; in the second set all gain alike
+    assert found["ndcg"] == pytest.approx(((3 / 2 + 1 / np.log2(3)) / (3 + 1 / np.log2(3)) + 1) / 2)
+
+
+def test_where_nothing_gains_there_is_no_ndcg():
+    assert np.isnan(set_figures(replace(graded(), label=np.zeros(5)), np.arange(5.0), are_logits=False)["ndcg"])

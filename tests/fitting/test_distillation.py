@@ -141,3 +141,10 @@ def test_trees_go_on_by_steps_of_ranks(tmp_path):
     found = held_out(sets, scores_of(model, sets))
     assert found["pair_accuracy"] > 0.9
     assert found["log_loss"] < 0.5
+
+
+def test_trees_of_too_few_examples_are_refused(tmp_path):
+    sets = planted(num_sets=12, size=2)
+    sets = replace(sets, features={"signal": sets.features["signal"]})
+    with pytest.raises(BadConfig, match=r"grows no trees of .* a smaller least_in_leaf than 500"):
+        fit_student(config({"kind": "boosted", "least_in_leaf": 500}, {"kind": "label"}), sets, None, tmp_path, Start())

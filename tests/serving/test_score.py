@@ -223,7 +223,7 @@ def test_an_empty_table(hours: Published, tmp_path: Path) -> None:
     ("table", "words"),
     [
         (ask([NOW]).drop_columns("user_id"), "has no column 'user_id'; it has"),
-        (ask([NOW]).drop_columns("time_ms"), "has neither 'time' (a timestamp) and 'time_ms'"),
+        (ask([NOW]).drop_columns("time_ms"), "has none of 'time' (a timestamp) and 'time_ms'"),
         (ask([NOW]).append_column("time", pa.array([NOW])), "has both 'time' (a timestamp) and 'time_ms'"),
         (ask([NOW]).set_column(1, "item_id", pa.array([1.0])), "item_id holds double; this release needs text there"),
         (ask([NOW]).set_column(2, "time_ms", pa.array(["now"])), "time_ms holds string; this release needs integer"),

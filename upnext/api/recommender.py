@@ -61,9 +61,9 @@ class Recommender:
         checked = check_context(context or {}, self._release.schema.contexts, "context")
         store = LmdbStore(self._folder / "histories", is_read_only=True)
         try:
-            return recommendations(
-                replace(self._release, histories=store), self._live, ids, int(k), checked, unfamiliar
-            )
+            release = replace(self._release, histories=store)
+            most = min(int(k), len(release.catalogue))  # room is made for so many
+            return recommendations(release, self._live, ids, most, checked, unfamiliar)
         finally:
             store.close()
 
@@ -84,7 +84,7 @@ def load(folder: str | os.PathLike[str]) -> Recommender:
 
 def _user_ids(users: Iterable[ExternalId], is_integer: bool) -> list[ExternalId]:
     """Ids from outside as Python's own, all of the log's type."""
-    if isinstance(users, str | int):
+    if isinstance(users, str | int) or not isinstance(users, Iterable):
         raise BadRequest(f"users is {users!r}; give a list of ids: [{users!r}]")
     wanted, called = (int, "integers") if is_integer else (str, "text")
     ids: list[ExternalId] = []

@@ -28,7 +28,7 @@ __all__ = [
 class Config(BaseModel):
     """A frozen piece of configuration: unknown keys are refused, values are checked as they are read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

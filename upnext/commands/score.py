@@ -88,7 +88,7 @@ class _Reader:
         times = [name for name in (_TIME, TIME_MS) if name in schema.names]
         if len(times) != 1:
             raise BadData(
-                f"{table} has {'both' if times else 'neither'} {_TIME!r} (a timestamp) and {TIME_MS!r} (milliseconds"
+                f"{table} has {'both' if times else 'none of'} {_TIME!r} (a timestamp) and {TIME_MS!r} (milliseconds"
                 " since 1970 in UTC); give one of them"
             )
         (self.time,) = times

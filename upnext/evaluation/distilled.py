@@ -33,9 +33,10 @@ def set_figures(sets: ExampleSets, scores: NDArray[np.float64], are_logits: bool
     Args:     scores: (I,); are_logits: of the probability that a candidate is positive; else they only order.
     """
     pairs = pairs_within(sets.set, sets.label)
-    ones = np.ones(len(pairs))
+    ones, of_sets = np.ones(len(pairs)), set_ndcg(sets, scores)
+    gaining = of_sets[~np.isnan(of_sets)]
     found = {
-        "ndcg": float(np.nanmean(set_ndcg(sets, scores))),
+        "ndcg": float(gaining.mean()) if len(gaining) else float("nan"),
         "pair_accuracy": pair_accuracy(scores[pairs.better], scores[pairs.worse], ones),
         "auc": auc(scores, sets.is_positive),
     }
@@ -47,8 +48,9 @@ def set_figures(sets: ExampleSets, scores: NDArray[np.float64], are_logits: bool
 
 
 def set_ndcg(sets: ExampleSets, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(S,) the NDCG of each set; NaN where nothing gains."""
-    return np.asarray(group_ndcg(scores, np.exp2(sets.label) - 1, sets.set))
+    """(S,) the NDCG of each set; NaN where nothing gains. A utility may be below 0, a gain not: the least has none."""
+    least = sets.label.min(initial=0.0)
+    return np.asarray(group_ndcg(scores, np.exp2(sets.label - least) - 1, sets.set))
 
 
 def set_rows(

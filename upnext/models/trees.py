@@ -228,6 +228,13 @@ def _grown(
         held.X, held.y, group=held.sizes, init_score=begin[1], reference=grown_on, params=parameters
     )
     stop = lightgbm.early_stopping(config.patience, verbose=False)
-    grown = lightgbm.train(parameters, grown_on, config.trees, valid_sets=[held_out], feval=judge, callbacks=[stop])
+    settings: dict[str, Any] = {"valid_sets": [held_out], "feval": judge, "callbacks": [stop]}
+    try:
+        grown = lightgbm.train(parameters, grown_on, config.trees, **settings)
+    except lightgbm.basic.LightGBMError as error:
+        raise BadConfig(
+            f"LightGBM grows no trees of {len(train.y):,} examples ({str(error).partition(' at ')[0]}); give more of"
+            f" them, with features that differ, or a smaller least_in_leaf than {config.least_in_leaf}"
+        ) from None
     # Only the best number of trees stays.
     return lightgbm.Booster(model_str=grown.model_to_string(num_iteration=grown.best_iteration))

@@ -78,3 +78,10 @@ def test_mq2008_is_read_whole(data_folder):
     assert (len(sets), len(sets.label), len(sets.features)) == (784, 15_211, 46)
     assert int((highest == 0).sum()) == 220
     assert int((highest > lowest).sum()) == 564
+
+
+def test_what_no_float32_holds_is_no_number(tmp_path):
+    with pytest.raises(BadData, match=r"line 2: feature 1 is '1e39', which is no finite number"):
+        read_letor(written(tmp_path, "0 qid:10 1:1\n1 qid:10 1:1e39\n"))
+    with pytest.raises(ValueError, match="finite"):
+        LetorSource(train=["a"], validation=["b"], test=["c"], relevant=float("nan"))
