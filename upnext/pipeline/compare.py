@@ -65,9 +65,7 @@ def run(
         everybody = {**rankers, **models}
         costs = _costs_of_files(students, asked) if logged is None else _costs_of_log(everybody, workspace, logged)
         for name, artifact in everybody.items():
-            costs[name] |= {
-                key: artifact.manifest["metrics"][key] for key in _TRAINING & artifact.manifest["metrics"].keys()
-            }
+            costs[name]["seconds"] = artifact.manifest["metrics"]["seconds"]
         tables, facts = comparison_tables(rows, costs), _facts(examples, sets, asked)
         (draft.folder / "figures.json").write_text(json.dumps(rows, indent=1))
         (draft.folder / "costs.json").write_text(json.dumps(costs, indent=1))
@@ -100,7 +98,6 @@ def _costs_of_log(models: Mapping[str, Artifact], workspace: Workspace, logged: 
     return costs
 
 
-_TRAINING = {"seconds"}
 _NO_ITEMS = ItemTable(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
 """Students over files read features of candidates, and nothing of a catalogue."""
 

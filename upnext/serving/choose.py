@@ -25,7 +25,7 @@ from upnext.serving.rank import by_utility
 from upnext.serving.release import Release
 from upnext.serving.retrieve import encode_readable, make_request
 
-__all__ = ["Choice", "Chosen", "Known", "check_limits", "choose", "dense_items"]
+__all__ = ["Choice", "Chosen", "Known", "check_limits", "check_ranker", "choose", "dense_items"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,15 @@ def dense_items(assortment: Assortment, item_ids: Sequence[ExternalId]) -> list[
     return found
 
 
+def check_ranker(release: Release) -> None:
+    """Check that a release orders by what it expects.
+
+    Raises:   BadRequest: it does not.
+    """
+    if release.ranker is None:
+        raise BadRequest("this release orders nothing: it has no ranker; set publish.ranker, and publish again")
+
+
 @dataclass(frozen=True)
 class Known:
     """What is known when B requests are answered: states of their pasts, and what candidates are told."""
@@ -103,8 +112,7 @@ def choose(release: Release, histories: Histories, choices: Sequence[Choice]) ->
 
     Raises:   BadRequest: the release has no ranker, or of one no candidate is wanted.
     """
-    if release.ranker is None:
-        raise BadRequest("this release orders nothing: it has no ranker; set publish.ranker, and publish again")
+    check_ranker(release)
     for one in choices:
         check_limits(one.k, one.threshold)
     different = [list(dict.fromkeys(one.items)) for one in choices]

@@ -8,7 +8,7 @@ from litestar import post
 
 from upnext.base.errors import BadRequest
 from upnext.base.ids import ExternalId
-from upnext.serving.choose import Choice, check_limits, dense_items
+from upnext.serving.choose import Choice, check_limits, check_ranker, dense_items
 from upnext.serving.intake import check_context, check_user
 from upnext.serving.routes.asked import AnyRequest, json_body, service_of, user_of
 from upnext.serving.routes.bodies import taking
@@ -40,6 +40,7 @@ async def ranking(request: AnyRequest) -> dict[str, Any]:
         raise BadRequest(f"the body has {len(body.candidates)} candidates; ask about 1 to {_MOST:,} at a time")
     check_limits(body.k, body.threshold)
     running = service.running
+    check_ranker(running.release)  # before it waits beside pages
     release, assortment = running.release, running.histories.assortment
     user_id = user_of(release, body.user_id) if isinstance(body.user_id, str) else check_user(body.user_id)
     choice = Choice(
