@@ -9,7 +9,9 @@ import pytest
 from tests.end_to_end.test_tiny_project import PROJECT, succeed, upnext, write_log
 from upnext.base.artifacts import Workspace
 from upnext.base.protocols import Link
+from upnext.features.catalogue import Catalogue
 from upnext.models.boosted import Boosted
+from upnext.models.build import load_any
 
 RANK = """
 order = "chosen"
@@ -153,3 +155,68 @@ def test_shown_candidates_can_be_left_aside(tmp_path):
     assert {row["ranker"] for row in json.loads((report / "stages.json").read_text())} == {"trees"}
     rows = json.loads((report / "feedback.json").read_text())
     assert all(np.isfinite(row["value"]) for row in rows)
+
+
+NEURAL = """
+[rank.main]
+kind = "main"
+scores = ["now"]
+candidates = { retriever = "sasrec", top = 8, negatives = 3, uniform = 2, exclude_history = false }
+training = { epochs = 2, tokens_per_batch = 200 }
+model = { width = 8, max_length = 8, aggregators = { all = { kind = "sum_pooling", length = 4 } } }
+
+[rank.tube]
+kind = "youtube"
+objective = "listwise"
+utility = { chosen = 1.0 }
+vectors = ["sasrec"]
+candidates = { retriever = "sasrec", top = 8, negatives = 3, exclude_history = false }
+training = { epochs = 2, tokens_per_batch = 200 }
+model = { view = "all", width = 8, hidden = [8], aggregates = [{ by = ["user", "item"], what = "recency" }] }
+"""
+
+
+@pytest.fixture
+def neural(project: Path) -> Path:
+    project.write_text(project.read_text() + NEURAL)
+    return project
+
+
+def test_networks_learn_from_drawn_candidates_too(neural):
+    stages = ",".join(f'{{retriever="sasrec", ranker="{name}", candidates=8}}' for name in ("main", "tube"))
+    settings = ("--set", f"evaluate.stages=[{stages}]", "--set", "publish.ranker=main")
+    succeed("run", neural, "--until", "publish", *settings)
+    workspace = Workspace(neural.parent / "work")
+    made = {name: workspace.current(f"model-{name}", "model") for name in ("main", "tube")}
+    curves = [json.loads((one.folder / "history.jsonl").read_text().splitlines()[-1]) for one in made.values()]
+    assert "feedback.chosen_loss" in curves[0]
+    assert "lists_loss" in curves[1]
+    for one in made.values():
+        counts = one.manifest["metrics"]
+        assert 3 * counts["num_sets"] < counts["num_candidates"] <= 6 * counts["num_sets"]
+        assert workspace.current("model-sasrec", "model").identity in one.manifest["parents"]
+        assert load_any(one.folder, Catalogue.load(workspace.current("log", "log").folder).items).components in (
+            {"chosen": Link.ORDER_ONLY},
+            {"utility": Link.ORDER_ONLY},
+        )
+    rows = json.loads((workspace.current("report", "report").folder / "stages.json").read_text())
+    assert {row["ranker"] for row in rows} == {"main", "tube"}
+    assert all(np.isfinite(row["value"]) for row in rows)
+    said = json.loads(succeed("recommend", neural.parent / "work", "--user", "3", "--json"))
+    assert "in the order that main gives" in said["rows"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ('main.window="1d"', "'window' has no effect with candidates"),
+        ("main.most_candidates=5", "a set has up to 6 candidates, and most_candidates would cut it; set it to 6"),
+        ('main.feedback=["played"]', "rank.main: feedback names 'played'; drawn candidates have ['chosen']"),
+        ("tube.utility={played=1}", "rank.tube: utility names 'played'; drawn candidates have ['chosen']"),
+        ("tube.candidates.retriever=main", "rank.tube.candidates.retriever is 'main'; the retrievers:"),
+    ],
+)
+def test_bad_settings_of_networks_are_explained(neural, setting, words):
+    done = upnext("run", neural, "--until", "rank", "--set", f"rank.{setting}")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert words in " ".join(done.stderr.split())

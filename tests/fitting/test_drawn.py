@@ -110,8 +110,9 @@ def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(BadConfig, match="negatives = 20 of top = 20"):
         config(top=20, negatives=20)
     with pytest.raises(BadConfig, match="the log has a feedback 'chosen'"):
-        foreseeable(config(), {"chosen": "binary"})
-    assert foreseeable(None, {"played": "fraction"}) == {"played": "fraction"}
+        foreseeable(config(), {"chosen": "binary"}, None, {})
+    assert foreseeable(None, {"played": "fraction"}, None, {}) == {"played": "fraction"}
+    assert foreseeable(config(), {"played": "fraction"}, [], {"played": 1.0, "chosen": 2.0}) == {}
 
 
 def test_a_choice_stands_anywhere_in_its_set():

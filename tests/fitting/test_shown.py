@@ -10,7 +10,7 @@ from tests.events.logs import EVENTS, NUM_USERS, SCHEMAS, Event, log_of, schema
 from tests.reference.shown import slow_sets
 from upnext.base.batches import Column, FlatColumn
 from upnext.events.log import EventLog
-from upnext.fitting.shown import Reads, ShownSets
+from upnext.fitting.shown import Drawings, Reads, ShownSets
 
 USERS = {"age": Column(torch.arange(NUM_USERS) / 7, torch.arange(NUM_USERS) > 2)}
 
@@ -104,3 +104,23 @@ def test_nothing_after_the_request_changes_what_is_learnt(window):
     one, other = (data.batch(np.arange(last)).histories for data in (before, after))
     for name in ("item", "time_ms", "lengths"):
         assert getattr(one, name).tolist() == getattr(other, name).tolist()
+
+
+def test_drawn_candidates_share_the_past_and_the_context_of_their_choice():
+    log = log_of([Event(2, 2 + n % 6, n, -1, n / 10) for n in range(9)])
+    rows, count = np.array([4, 4, 4, 7, 7]), 5  # two sets, around the events in rows 4 and 7
+    item, number = np.array([5, 3, 6, 7, 2]), np.array([0, 0, 0, 1, 1])
+    chosen = FlatColumn(np.array([0, 1, 0, 0, 1], np.float32), np.ones(count, bool))
+    features = {"place": FlatColumn(np.arange(count, dtype=np.float32), np.ones(count, bool))}
+    reads = Reads("all", 3, ["watched"], ["device"], USERS, ["chosen"])
+    drawings = Drawings(item, item * 1000, number, {"chosen": chosen})
+    batch = ShownSets.of(log, rows, features, reads, None, 100, drawings).batch(np.array([1, 0]))
+    mask = batch.candidates.mask
+    assert [row[one].tolist() for row, one in zip(batch.candidates.item, mask, strict=True)] == [[7, 2], [5, 3, 6]]
+    assert batch.candidates.item_hash[mask].tolist() == [7000, 2000, 5000, 3000, 6000]
+    assert batch.candidates.features["place"].values[mask].tolist() == [3, 4, 0, 1, 2]
+    assert batch.feedback["chosen"].values[mask].tolist() == [0, 1, 0, 1, 0]
+    assert batch.histories.time_ms.tolist() == [[4, 5, 6], [1, 2, 3]]  # strictly before the choices
+    assert batch.request.time_ms.tolist() == [7, 4]
+    device = log.rows.columns["context.device"]
+    assert batch.request.context["context.device"].values.tolist() == device.values[[7, 4]].tolist()

@@ -56,10 +56,15 @@ class Drawn:
         """(I,) the set of each candidate, rising."""
         return np.nonzero(self.mask)[0]
 
+    @property
+    def rows(self) -> Ints:
+        """(I,) the choice, a row of the log, around which each candidate was drawn."""
+        return self.cases.first_target[self.set]
+
     def feedback(self, log: EventLog) -> dict[str, FlatColumn]:
         """What is known of the candidates (I,): that they were chosen, and of these what came of it."""
         chosen = (self.items == self.cases.target[:, None])[self.mask]
-        rows = self.cases.first_target[self.set]
+        rows = self.rows
         found = {CHOSEN: FlatColumn(chosen.astype(np.float32), np.ones(len(chosen), np.bool_))}
         for name in log.schema.feedback:
             column = log.rows.columns[feedback_column(name)]

@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 
 from upnext.base.batches import Column, FlatColumn, ItemTable
 from upnext.base.errors import BadConfig
-from upnext.base.schema import FeedbackKind, context_column, feedback_column, vector_columns
+from upnext.base.schema import FeedbackKind, context_column, vector_columns
 from upnext.evaluation.feedback import mean_of
-from upnext.events.impressions import Impressions, utility_of
+from upnext.events.impressions import Impressions, utility
 from upnext.events.log import EventLog
 from upnext.events.split import TRAIN, VALIDATION
 from upnext.features.catalogue import Catalogue
 from upnext.features.quantiles import quantiles_of
 from upnext.fitting.importance import permutation_importance
 from upnext.fitting.ranking_config import AnyRankConfig, MainRankConfig, YouTubeRankConfig
-from upnext.fitting.shown import Reads, ShownSets
+from upnext.fitting.shown import Drawings, Reads, ShownSets
 from upnext.models.boosted_config import UTILITY
 from upnext.models.build import load_any, read_inputs
+from upnext.models.candidates import foreseeable
 from upnext.models.main_model import MainModel, MainModelConfig
 from upnext.models.ranker_inputs import RankerInputs, known_values
 from upnext.models.youtube import YouTubeRanker, YouTubeRankerConfig
@@ -47,13 +48,15 @@ AnyObjective = PointwiseRanking | OrderRanking | MaskedTraining
 class ToldOf:
     """A part of the split as candidates: rows of the log (I,), and what is told of them besides, by name (I,).
 
-    `scores` are the columns that other models put out as numbers; `vectors` the models whose vectors are there.
+    `scores` are the columns that other models put out as numbers; `vectors` the models whose vectors are there; `drawn`
+    what there is in place of the rows' own events.
     """
 
     rows: NDArray[np.int64]
     features: Mapping[str, FlatColumn]
     scores: Sequence[str] = ()
     vectors: Sequence[str] = ()
+    drawn: Drawings | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def plan(
     targets = list(inputs.predicted) or list(config.utility)
     reads = Reads(shape.view, shape.max_length, _views(shape), list(inputs.events.contexts), read, targets)
     train, held = (_sets(config, inputs, log, of, reads, which) for which, of in parts.items())
-    means = {name: mean_of(log.rows.columns[feedback_column(name)], train.rows) for name in inputs.predicted}
+    means = {name: mean_of(train.feedback[name], np.arange(len(train.rows))) for name in inputs.predicted}
     bounds, scales = _bounds(shape, inputs, log, train), _scales(inputs, train)
     known = known_values(inputs, items, users)
     counts = torch.from_numpy(np.bincount(log.rows.item[part == TRAIN], minlength=len(items)))
@@ -231,7 +234,7 @@ def _inputs(
         numbers=[*(aggregate.name for aggregate in model.aggregates), *told.scores],
         vectors={name: told.features[vector_columns(name)[0]].values.shape[1] for name in told.vectors},
         predicted=_predicted(config, log),
-        orders=config.objective != "pointwise",
+        orders=config.objective != "pointwise" or config.candidates is not None,
     )
 
 
@@ -260,26 +263,19 @@ def _scales(inputs: RankerInputs, train: ShownSets) -> dict[str, tuple[float, fl
 
 
 def _predicted(config: AnyRankConfig, log: EventLog) -> dict[str, FeedbackKind]:
-    """The feedback that is foreseen; none where it only orders.
+    """The feedback that is foreseen; none where it orders by a utility.
 
     Raises:   BadConfig: the log does not have what is asked for.
     """
-    kinds = log.schema.feedback
-    if not kinds:
-        raise BadConfig("the log has no feedback: a ranker has nothing to learn; declare some in prepare.source")
-    for key, names in (("feedback", config.feedback or []), ("utility", config.utility)):
-        for name in names:
-            if name not in kinds:
-                raise BadConfig(f"{key} names {name!r}; the log has the feedback {sorted(kinds)}")
+    found = foreseeable(config.candidates, log.schema.feedback, config.feedback, config.utility)
     if config.objective != "pointwise":
-        if UTILITY in kinds:
+        if UTILITY in log.schema.feedback:
             raise BadConfig(f"the log has a feedback {UTILITY!r}, as the output of an order; rename it in the source")
         return {}
-    predicted = {name: kind for name, kind in kinds.items() if config.feedback is None or name in config.feedback}
-    losses = FeedbackLosses(predicted, config.losses, {})
-    if not any(name in losses for name in predicted):
+    losses = FeedbackLosses(found, config.losses, {})
+    if not any(name in losses for name in found):
         raise BadConfig("there is nothing to predict: name feedback, and give one of them a weight in `losses`")
-    return predicted
+    return found
 
 
 def _sets(
@@ -288,14 +284,14 @@ def _sets(
     where = {TRAIN: "training", VALIDATION: "validation"}[which]
     if not len(told.rows):
         raise BadConfig(f"the {where} part holds no event of the view {config.view!r}; choose another")
-    for name in inputs.predicted:
-        if not log.rows.columns[feedback_column(name)].observed[told.rows].any():
-            raise BadConfig(f"{name!r} was nowhere observed in the {where} part; leave it out of `feedback`")
     features = {name: told.features[name] for name in inputs.reads}
-    sets = ShownSets.of(log, told.rows, features, reads, config.window, config.most_candidates)
+    sets = ShownSets.of(log, told.rows, features, reads, config.window, config.most_candidates, told.drawn)
+    for name in inputs.predicted:
+        if not sets.feedback[name].observed.any():
+            raise BadConfig(f"{name!r} was nowhere observed in the {where} part; leave it out of `feedback`")
     if config.objective != "pointwise":
         owner = np.repeat(np.arange(len(sets)), sets.num_candidates)
-        if not len(Impressions(sets.rows, owner, utility_of(log, sets.rows, config.utility)).with_partner()):
+        if not len(Impressions(sets.rows, owner, utility(sets.feedback, config.utility, len(owner))).with_partner()):
             raise BadConfig(
                 f"no two candidates of the {where} part that were shown together differ in utility: there is no order"
                 " to learn; weigh other feedback, or set a (longer) window"

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from upnext.base.configuration import Duration, Weight
 from upnext.base.views import ALL
 from upnext.features.aggregates import Aggregate
+from upnext.models.candidates import WINDOW_OF_DRAWN
 from upnext.models.main_model import MainModelConfig
 from upnext.models.scorers import ReadsScores
 from upnext.models.youtube import YouTubeRankerConfig
@@ -26,11 +27,12 @@ class NeuralRankConfig(ReadsScores):
     """`pointwise` foresees each feedback of each candidate. The others only order what was shown together, by its
     utility: pair by pair, or as one choice of all."""
     feedback: list[str] | None = None
-    """The feedback that it predicts, pointwise. Unset: all that the log has."""
+    """The feedback that it predicts, pointwise. Unset: all that the log has, or, of drawn candidates, `chosen`."""
     losses: dict[str, FeedbackLoss] = {}
     """Per feedback that it predicts; those that are not named have the defaults."""
     utility: dict[str, Weight] = {}
-    """Weights of feedback: what pairwise and listwise training orders by."""
+    """Weights of feedback: what pairwise and listwise training orders by. Of drawn candidates `chosen` can be weighed
+    too."""
     window: Annotated[Duration, Field(gt=0)] | None = None
     """What counts as shown together: a user's events within so much time, cut on the clock, all asked about with what
     was known when it began. Unset: those of a request, with what was known before it."""
@@ -43,6 +45,17 @@ class NeuralRankConfig(ReadsScores):
     pre-trained with `masked.mode = "only"`, say. Unset: new weights."""
     training: TrainingConfig = TrainingConfig()
     """How it is trained. Candidates count as tokens, as events do."""
+
+    @model_validator(mode="after")
+    def _drawn_candidates_are_sets(self) -> "NeuralRankConfig":
+        if self.candidates is not None:
+            if self.window is not None:
+                raise ValueError(WINDOW_OF_DRAWN)
+            if (size := 1 + self.candidates.negatives + self.candidates.uniform) > self.most_candidates:
+                raise ValueError(
+                    f"a set has up to {size} candidates, and most_candidates would cut it; set it to {size}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _an_order_has_a_utility(self) -> "NeuralRankConfig":

@@ -1,4 +1,4 @@
-"""What a neural ranker learns from: sets of candidates that were shown together, each with the past before it.
+"""What a neural ranker learns from: sets of candidates, shown together or drawn, each with the past before it.
 
 Shape letters: I candidates, S sets, R rows of requests, C candidates of a row.
 """
@@ -16,7 +16,7 @@ from upnext.events.impressions import known_until, shown_together, window_start
 from upnext.events.log import EventLog
 from upnext.objectives.ranking import RankingBatch
 
-__all__ = ["ShownSets"]
+__all__ = ["Drawings", "ShownSets"]
 
 Ints = NDArray[np.int64]
 _WIDTH = 64
@@ -24,11 +24,22 @@ _WIDTH = 64
 
 
 @dataclass(frozen=True)
+class Drawings:
+    """Candidates (I,) that nobody was shown: what they are, their sets, rising, and what is known of each, by name."""
+
+    item: Ints
+    item_hash: Ints
+    set: Ints
+    feedback: Mapping[str, FlatColumn]
+
+
+@dataclass(frozen=True)
 class ShownSets:
     """`TrainingData`: sets of candidates, with the last events before each.
 
     `begin`, `end` (S,) are where a set's past lies in `events`; `first_row` (S+1,) its rows of requests; `first` (R+1,)
-    their candidates, of which `rows` (I,) are the events in `log`. `time_ms` (S,) is when a set is asked about.
+    their candidates `item` (I,), in whose requests the events `rows` (I,) of `log` are, mostly they themselves.
+    `time_ms` (S,) is when a set is asked about.
     """
 
     log: EventLog
@@ -40,8 +51,10 @@ class ShownSets:
     first_row: Ints
     first: Ints
     rows: Ints
+    item: Ints
+    item_hash: Ints
     features: Mapping[str, FlatColumn]
-    feedback: Sequence[str]
+    feedback: Mapping[str, FlatColumn]
     contexts: Sequence[str]
 
     @classmethod
@@ -53,16 +66,18 @@ class ShownSets:
         reads: "Reads",
         window_ms: int | None,
         most_candidates: int,
+        drawn: Drawings | None = None,
     ) -> "ShownSets":
-        """Put events into the sets in which they were shown.
+        """Put events into the sets in which they were shown, or drawn candidates into theirs.
 
         A set is a request, or what a user was shown within a window of time; a longer one than `most_candidates` is
         cut. Its past is what lies strictly before its request, or before its window began.
 
-        Args:     rows: (I,) of the log, ascending; features: (I,) of these events as candidates.
+        Args:     rows: (I,) of the log, ascending; features: (I,) of these events as candidates. drawn: what there is
+                  in place of these events.
         """
-        number = log.groups[rows] if window_ms is None else shown_together(log, rows, window_ms)
-        number = _cut(number, most_candidates)
+        drawn = drawn or _as_shown(log, rows, reads, window_ms)
+        number = _cut(drawn.set, most_candidates)
         contexts = _combined(log, rows, reads.contexts)
         order = np.lexsort((contexts, number))
         rows, number, contexts = rows[order], number[order], contexts[order]
@@ -91,8 +106,10 @@ class ShownSets:
             np.append(np.searchsorted(first, first_of_set), len(first)),
             np.append(first, len(rows)),
             rows,
-            {name: FlatColumn(column.values[order], column.observed[order]) for name, column in features.items()},
-            reads.feedback,
+            drawn.item[order],
+            drawn.item_hash[order],
+            _taken(features, order),
+            _taken({name: drawn.feedback[name] for name in reads.feedback}, order),
             reads.contexts,
         )
 
@@ -117,7 +134,7 @@ class ShownSets:
         sizes = np.diff(self.first)[row]
         mask = np.arange(sizes.max(initial=0)) < sizes[:, None]
         place = np.where(mask, self.first[row][:, None] + np.arange(mask.shape[1]), self.first[row][:, None])
-        shown, log = self.rows[place], self.log.rows
+        log = self.log.rows
         one, user = self.rows[self.first[row]], torch.from_numpy(log.user[self.rows[self.first[row]]])
         context = {name: _column(log.columns[name], one) for name in map(context_column, self.contexts)}
         features = {name: column.take(user) for name, column in self.users.items()}
@@ -126,12 +143,12 @@ class ShownSets:
             torch.from_numpy(number),
             Request(torch.from_numpy(self.time_ms[rows][number]), user, context, features),
             Candidates(
-                torch.from_numpy(log.item[shown]),
-                torch.from_numpy(log.item_hash[shown]),
+                torch.from_numpy(self.item[place]),
+                torch.from_numpy(self.item_hash[place]),
                 torch.from_numpy(mask),
                 {name: _column(column, place) for name, column in self.features.items()},
             ),
-            {name: _column(log.columns[feedback_column(name)], shown, mask) for name in self.feedback},
+            {name: _column(column, place, mask) for name, column in self.feedback.items()},
         )
 
 
@@ -145,6 +162,20 @@ class Reads:
     contexts: Sequence[str]
     users: Mapping[str, Column]
     feedback: Sequence[str]
+
+
+def _as_shown(log: EventLog, rows: Ints, reads: Reads, window_ms: int | None) -> Drawings:
+    """Events as the candidates that they were."""
+    return Drawings(
+        log.rows.item[rows],
+        log.rows.item_hash[rows],
+        log.groups[rows] if window_ms is None else shown_together(log, rows, window_ms),
+        _taken({name: log.rows.columns[feedback_column(name)] for name in reads.feedback}, rows),
+    )
+
+
+def _taken(columns: Mapping[str, FlatColumn], rows: Ints) -> dict[str, FlatColumn]:
+    return {name: FlatColumn(column.values[rows], column.observed[rows]) for name, column in columns.items()}
 
 
 def _cut(number: Ints, most: int) -> Ints:

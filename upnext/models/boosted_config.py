@@ -10,7 +10,7 @@ from upnext.base.errors import BadConfig
 from upnext.base.schema import FeedbackKind
 from upnext.base.views import ALL
 from upnext.features.aggregates import Aggregate
-from upnext.models.candidates import foreseeable
+from upnext.models.candidates import WINDOW_OF_DRAWN, foreseeable
 from upnext.models.scorers import ReadsScores
 from upnext.models.trees import BoostingConfig
 
@@ -51,9 +51,7 @@ class BoostedConfig(ReadsScores):
         if self.feedback == [] and not self.utility:
             raise ValueError("feedback = [] leaves nothing to predict; name feedback, or give a utility")
         if self.window is not None and self.candidates is not None:
-            raise ValueError(
-                "'window' has no effect with candidates: who competes was drawn for one moment; remove one of them"
-            )
+            raise ValueError(WINDOW_OF_DRAWN)
         if self.window is not None and not self.utility:
             raise ValueError("'window' has no effect without a utility; remove it")
         return self
@@ -63,15 +61,7 @@ class BoostedConfig(ReadsScores):
 
         Raises:   BadConfig: it is to predict or weigh what the log does not have, or the log has no feedback.
         """
-        found = foreseeable(self.candidates, kinds)
-        for key, names, known in (
-            ("feedback", self.feedback or [], found),
-            ("utility", list(self.utility), {**kinds, **found}),
-        ):
-            for name in names:
-                if name not in known:
-                    whose = "the log has the feedback" if self.candidates is None else "drawn candidates have"
-                    raise BadConfig(f"{key} names {name!r}; {whose} {sorted(known)}")
+        found = foreseeable(self.candidates, kinds, self.feedback, self.utility)
         if self.utility and UTILITY in kinds:
             raise BadConfig(f"the log has a feedback {UTILITY!r}, as the output of `utility`; rename it in the source")
-        return {name: kind for name, kind in found.items() if self.feedback is None or name in self.feedback}
+        return found

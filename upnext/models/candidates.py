@@ -1,6 +1,6 @@
 """Candidates that nobody was shown: what a user chose, among others that a retriever would have found then."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -9,10 +9,12 @@ from upnext.base.configuration import Config
 from upnext.base.errors import BadConfig
 from upnext.base.schema import FeedbackKind
 
-__all__ = ["CHOSEN", "CandidatesConfig", "foreseeable"]
+__all__ = ["CHOSEN", "WINDOW_OF_DRAWN", "CandidatesConfig", "foreseeable"]
 
 CHOSEN = "chosen"
 """What is known of drawn candidates: 1 of what the user chose, 0 of the others. As an output it only orders."""
+
+WINDOW_OF_DRAWN = "'window' has no effect with candidates: who competes was drawn for one moment; remove one of them"
 
 
 class CandidatesConfig(Config):
@@ -44,19 +46,31 @@ class CandidatesConfig(Config):
         return self
 
 
-def foreseeable(candidates: CandidatesConfig | None, kinds: Mapping[str, FeedbackKind]) -> dict[str, FeedbackKind]:
-    """What a ranker can foresee: the log's feedback, or of drawn candidates that they were chosen.
+def foreseeable(
+    candidates: CandidatesConfig | None,
+    kinds: Mapping[str, FeedbackKind],
+    feedback: Sequence[str] | None,
+    utility: Mapping[str, float],
+) -> dict[str, FeedbackKind]:
+    """What a ranker foresees: feedback of the log, or of drawn candidates that they were chosen.
 
-    Args:     kinds: the feedback of the log.
-    Raises:   BadConfig: there is none, or one is called as what is known of drawn candidates.
+    Args:     kinds: the feedback of the log. feedback, utility: what the ranker names, None for all.
+    Raises:   BadConfig: there is no feedback, one is called as what is known of drawn candidates, or one is named that
+              there is not.
     """
-    if candidates is None:
-        if not kinds:
-            raise BadConfig(
-                "the log has no feedback: a ranker has nothing to learn; declare some in prepare.source, or let it"
-                " draw `candidates`"
-            )
-        return dict(kinds)
-    if CHOSEN in kinds:
-        raise BadConfig(f"the log has a feedback {CHOSEN!r}, as what is known of drawn candidates; rename it")
-    return {CHOSEN: "binary"}
+    found = dict(kinds)
+    if candidates is not None:
+        if CHOSEN in kinds:
+            raise BadConfig(f"the log has a feedback {CHOSEN!r}, as what is known of drawn candidates; rename it")
+        found = {CHOSEN: "binary"}
+    elif not kinds:
+        raise BadConfig(
+            "the log has no feedback: a ranker has nothing to learn; declare some in prepare.source, or let it draw"
+            " `candidates`"
+        )
+    for key, names, known in (("feedback", feedback or [], found), ("utility", utility, {**kinds, **found})):
+        for name in names:
+            if name not in known:
+                whose = "the log has the feedback" if candidates is None else "drawn candidates have"
+                raise BadConfig(f"{key} names {name!r}; {whose} {sorted(known)}")
+    return {name: kind for name, kind in found.items() if feedback is None or name in feedback}

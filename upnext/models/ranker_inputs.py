@@ -32,7 +32,7 @@ class RankerInputs(Config):
     predicted: dict[str, FeedbackKind]
     """The feedback that it foresees."""
     orders: bool = False
-    """It foresees nothing, and has one output, `utility`, that only orders."""
+    """What it puts out only orders: what it says of drawn candidates, or, where it foresees nothing, `utility`."""
 
     @property
     def reads(self) -> list[str]:
@@ -52,7 +52,7 @@ class RankerInputs(Config):
     def components(self) -> dict[str, Link]:
         """What it puts out, with the link of each."""
         if self.orders:
-            return {UTILITY: Link.ORDER_ONLY}
+            return dict.fromkeys(self.predicted or [UTILITY], Link.ORDER_ONLY)
         return {name: LINKS[kind] for name, kind in self.predicted.items()}
 
 

@@ -25,6 +25,7 @@ from upnext.fitting.drawn import Drawn, Finder, draw
 from upnext.fitting.held_back import hold_back, latest, left_to
 from upnext.fitting.ranking import ToldOf
 from upnext.fitting.ranking_config import AnyRankConfig
+from upnext.fitting.shown import Drawings
 from upnext.models.boosted import Examples
 from upnext.models.boosted_config import BoostedConfig
 from upnext.models.build import load_any
@@ -113,7 +114,12 @@ class Given:
         return {name: FlatColumn(of.values[there], of.observed[there]) for name, of in columns.items()}
 
     def told(self, config: BoostedConfig | AnyRankConfig, which: int, as_of_window: bool) -> ToldOf:
-        """A part as candidates, as of their requests or of the beginnings of their windows."""
+        """A part as candidates, as of their requests or of the beginnings of their windows; or drawn ones around it."""
+        if config.candidates is not None:
+            drawn = self.drawn(config, which)
+            item = drawn.items[drawn.mask]
+            drawings = Drawings(item, self.items.item_hash.numpy()[item], drawn.set, drawn.feedback(self.log))
+            return ToldOf(drawn.rows, self.told_of(config, drawn), self.scores(config), config.vectors, drawings)
         log, rows = self.log, self.rows[which]
         known_at = window_start(log, rows, config.window) if config.window is not None and as_of_window else None
         told = Told.of_rows(log, rows, self.items, self.users, self.scorers, known_at)
