@@ -64,7 +64,7 @@ class FinetuneCommon(Config):
     """Dropout in fine-tuning. Unset: that of the model."""
     hold_back: Annotated[Duration, Field(gt=0)] | None = None
     """The last part of the training part, so long, on which it is not trained: it is left to rankers that read its
-    scores. The model that it begins with has to hold back as much. Unset: none."""
+    scores or whose candidates it finds. The model that it begins with has to hold back as much. Unset: none."""
     training: TrainingConfig = TrainingConfig()
     """How it is trained."""
 

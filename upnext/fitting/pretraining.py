@@ -64,7 +64,7 @@ class PretrainConfig(Config):
     """How many validation cases the early stopping looks at, drawn once."""
     hold_back: Annotated[Duration, Field(gt=0)] | None = None
     """The last part of the training part, so long, on which it is not trained: it is left to rankers that read its
-    scores (`rank.NAME.scores`). In histories these events stand as ever. Unset: none."""
+    scores (`rank.NAME.scores`) or whose candidates it finds. In histories these events stand as ever. Unset: none."""
 
     @model_validator(mode="before")
     @classmethod

@@ -33,10 +33,10 @@ class ReadsScores(Config):
     """Models of which it reads the whole user vector and item vector, `argus.user_vector` and `argus.item_vector`."""
     hold_back: Annotated[Duration, Field(gt=0)] | None = None
     """The last part of the training part, so long, on which it is not trained, so that rankers that read its scores can
-    be: a score of what a model was trained on knows the answer. Unset: none."""
+    be: a score of what a model was trained on knows the answer, and so does what it finds. Unset: none."""
     last: Annotated[Duration, Field(gt=0)] | None = None
     """Of the training part it learns only from the last so much: give it to a ranker without scores, to compare it with
-    one that has them. Unset: from all, or all that the models whose scores it reads left to it."""
+    one that has them. Unset: from all, or all that the models whose scores or candidates it reads left to it."""
     candidates: CandidatesConfig | None = None
     """Candidates drawn from what a retriever found, for a log that does not say what was shown. Unset: the events
     themselves are the candidates."""
