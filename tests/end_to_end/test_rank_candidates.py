@@ -8,7 +8,7 @@ import pytest
 
 from tests.end_to_end.test_tiny_project import PROJECT, succeed, upnext, write_log
 from upnext.base.artifacts import Workspace
-from upnext.base.protocols import Link
+from upnext.base.protocols import Link, Ranker
 from upnext.features.catalogue import Catalogue
 from upnext.models.boosted import Boosted
 from upnext.models.build import load_any
@@ -195,10 +195,9 @@ def test_networks_learn_from_drawn_candidates_too(neural):
         counts = one.manifest["metrics"]
         assert 3 * counts["num_sets"] < counts["num_candidates"] <= 6 * counts["num_sets"]
         assert workspace.current("model-sasrec", "model").identity in one.manifest["parents"]
-        assert load_any(one.folder, Catalogue.load(workspace.current("log", "log").folder).items).components in (
-            {"chosen": Link.ORDER_ONLY},
-            {"utility": Link.ORDER_ONLY},
-        )
+        model = load_any(one.folder, Catalogue.load(workspace.current("log", "log").folder).items)
+        assert isinstance(model, Ranker)
+        assert list(model.components.values()) == [Link.ORDER_ONLY]
     rows = json.loads((workspace.current("report", "report").folder / "stages.json").read_text())
     assert {row["ranker"] for row in rows} == {"main", "tube"}
     assert all(np.isfinite(row["value"]) for row in rows)
