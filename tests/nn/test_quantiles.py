@@ -16,6 +16,9 @@ from upnext.nn.quantiles import QuantileNumbers
 
 numbers = st.lists(st.one_of(st.integers(-3, 3).map(float), st.floats(-1e9, 1e9, width=32)), min_size=1, max_size=40)
 
+TINY, HUGE = float(np.nextafter(0.0, 1.0)), float(np.finfo(np.float64).max)
+EDGY = [-torch.inf, -HUGE, -1.0, -TINY, -0.0, 0.0, TINY, 1.0, float(np.nextafter(1.0, 0.0)), HUGE, torch.inf]
+
 
 def made(**values: list[float]) -> QuantileNumbers:
     columns = {name: flat(some) for name, some in values.items()}
@@ -43,6 +46,25 @@ def test_equals_the_definition(trained, asked):
     assert not found[:, 3].any()
     assert found.min() >= 0
     assert found.max() < 1
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(EDGY[1:]), min_size=4, max_size=4).map(sorted), min_size=1, max_size=3),
+    st.lists(st.sampled_from([*EDGY, torch.nan]), min_size=1, max_size=9),
+)
+def test_one_search_equals_two_bit_for_bit(bounds, asked):
+    """Over ties, neighbours in float64, both zeros, infinities and NaN, and after the boundaries were loaded."""
+    names = [f"x{number}" for number in range(len(bounds))]
+    model = QuantileNumbers(names, torch.zeros(len(bounds), 4))
+    model.load_state_dict({"bounds": torch.tensor(bounds, dtype=torch.float64)})
+    values = torch.tensor(asked, dtype=torch.float64)
+    found = model.ranks({n: Column(values, torch.ones(len(asked)).bool()) for n in names}, (len(asked),))
+    below, upto = (
+        torch.searchsorted(model.bounds, values.expand(len(bounds), -1).contiguous(), right=right)
+        for right in (False, True)
+    )
+    assert torch.equal(found.values, (below + upto).to(torch.float32) / 10)
+    assert torch.equal(found.observed, ~values.isnan().expand(len(bounds), -1))
 
 
 def test_a_constant_tells_equal_from_smaller_and_larger():

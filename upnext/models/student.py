@@ -103,6 +103,7 @@ class _Reader(nn.Module):
             [place for place, name in enumerate(of) if name in names] for of in (inputs.numbers, inputs.categories)
         ]
         self.rows, self.codes = (torch.tensor(of, dtype=torch.int64) for of in places)
+        self.is_whole = len(places[0]) == len(inputs.numbers)
         sizes = list(inputs.categories.values())
         self.tables = nn.ModuleList(nn.Embedding(sizes[place] + 1, width) for place in places[1])
         self.width = 4 * len(places[0]) + width * len(places[1])
@@ -111,7 +112,7 @@ class _Reader(nn.Module):
 
     def forward(self, ranks: Float[Tensor, "*B F"], codes: Int[Tensor, "*B G"]) -> Float[Tensor, "*B width"]:
         """Read ranks, -1 where a number was not observed, and codes, 0 where a value is not known."""
-        r = ranks[..., self.rows]
+        r = ranks if self.is_whole else ranks[..., self.rows]
         parts = [powers(Column(r, r >= 0)).flatten(-2)]
         return torch.cat(
             [*parts, *(table(codes[..., n]) for n, table in zip(self.codes, self.tables, strict=True))], -1

@@ -29,7 +29,10 @@ class QuantileNumbers(nn.Module):
         super().__init__()
         self.names = list(names)
         self.bounds: Tensor
+        self.edges: Tensor
         self.register_buffer("bounds", bounds.to(torch.float64).contiguous())
+        self.register_buffer("edges", edges_of(self.bounds), persistent=False)
+        self.register_load_state_dict_post_hook(_sharpen)
 
     @property
     def width(self) -> int:
@@ -48,14 +51,33 @@ class QuantileNumbers(nn.Module):
         read = [columns[name] for name in self.names]
         # Numbers of one type are put together before they are made wide: it takes half as many calls.
         kinds = {column.values.dtype for column in read}
-        wide = [
-            column.values.expand(*shape) if len(kinds) == 1 else column.values.double().expand(*shape)
-            for column in read
-        ]
-        values = torch.stack(wide).to(torch.float64).flatten(1)
-        observed = torch.stack([column.observed.expand(*shape) for column in read]).flatten(1) & ~values.isnan()
-        below, upto = (torch.searchsorted(self.bounds, values, right=right) for right in (False, True))
-        return Column((below + upto).to(torch.float32) / (2 * (self.bounds.shape[1] + 1)), observed)
+        alike = [column.values if len(kinds) == 1 else column.values.double() for column in read]
+        values = _stacked(alike, shape).to(torch.float64)
+        observed = _stacked([column.observed for column in read], shape) & ~values.isnan()
+        passed = torch.searchsorted(self.edges, values)
+        return Column(passed.to(torch.float32) / (2 * (self.bounds.shape[1] + 1)), observed)
+
+
+def _stacked(columns: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """(F, n): one below the other, spread out where a column says the same of many things."""
+    whole = torch.Size(shape)
+    return torch.stack([one if one.shape == whole else one.expand(whole) for one in columns]).flatten(1)
+
+
+def edges_of(bounds: Float[Tensor, "F Q"]) -> Float[Tensor, "F twice"]:
+    """Each boundary and the largest number below it, rising: one search counts what lies below a value, ties half.
+
+    b ≤ v if and only if the largest number below b is less than v. So of these edges as many lie below v as there are
+    boundaries b < v and boundaries b ≤ v together. No number lies below -∞: a boundary there is no tie for -∞ itself.
+    """
+    just_below = torch.nextafter(bounds, torch.full_like(bounds, -torch.inf))
+    return torch.cat([just_below, bounds], dim=1).sort(dim=1).values.contiguous()
+
+
+def _sharpen(numbers: nn.Module, _: object) -> None:
+    """The boundaries were read from a file: so are the edges."""
+    assert isinstance(numbers, QuantileNumbers)
+    numbers.edges = edges_of(numbers.bounds)
 
 
 def powers(rank: Column) -> Float[Tensor, "*B 4"]:
