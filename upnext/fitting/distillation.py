@@ -20,6 +20,7 @@ from upnext.base.example_sets import ExampleSets, SetBatch, SetData
 from upnext.base.protocols import Link
 from upnext.events.split import TRAIN, VALIDATION
 from upnext.features.aggregates import Aggregate
+from upnext.fitting.calibration import scale_and_shift
 from upnext.fitting.folds import FoldsConfig
 from upnext.models.boosted import Boosted
 from upnext.models.boosted_config import BoostedConfig
@@ -109,6 +110,10 @@ class DistillConfig(Config):
     """The terms of its loss, added up."""
     training: DistillTrainingConfig = DistillTrainingConfig()
     """How it is trained, unless it is boosted."""
+    calibrate: bool = True
+    """Afterwards every score s becomes a · s + b, a > 0, which leaves the order as it is; a and b are those with the
+    least log-loss on the validation part, and lie in the last layer or the leaves. Not where scores are grades, with a
+    loss `label` of the form `squared`, and of a `main` model not where they only order."""
 
     @model_validator(mode="after")
     def _somebody_teaches(self) -> "DistillConfig":
@@ -128,7 +133,14 @@ class DistillConfig(Config):
             raise ValueError('no loss listens to the teacher: add one such as { kind = "differences" }, or remove it')
         if isinstance(self.student, TreesConfig) and "training" in self.model_fields_set:
             raise ValueError("'training' has no effect on a boosted student; set student.learning_rate and others")
+        if "calibrate" in self.model_fields_set and self.calibrate > self.is_calibrated:
+            raise ValueError("'calibrate' has no effect on grades: remove it, or the form of the loss 'label'")
         return self
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether scores are logits that are put right afterwards."""
+        return self.calibrate and not any(term.kind == "label" and term.form == "squared" for term in self.losses)
 
     @property
     def teachers(self) -> list[str]:
@@ -160,9 +172,15 @@ def fit_student(
         parts.append(SetData.of(sets.take(chosen), said))
     base = base_of(parts[0].sets)
     assert not isinstance(config.student, MainModelConfig)  # `fit_main` trains it: it reads more than the sets hold
+    model: OverFeatures
     if isinstance(config.student, TreesConfig):
-        return _grown(config, config.student, parts[0], parts[1], base, aggregates or [])
-    return _trained(config, config.student, parts[0], parts[1], base, folder, start, aggregates or [])
+        model = _grown(config, config.student, parts[0], parts[1], base, aggregates or [])
+    else:
+        model = _trained(config, config.student, parts[0], parts[1], base, folder, start, aggregates or [])
+    if config.is_calibrated:
+        held = parts[1].sets
+        model.rescale(*scale_and_shift(scores_of(model, held), held.is_positive))
+    return model
 
 
 def base_of(sets: ExampleSets) -> float:

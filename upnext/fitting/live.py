@@ -11,7 +11,8 @@ from upnext.base.example_sets import ExampleSets, SetData
 from upnext.base.protocols import Link
 from upnext.events.split import TRAIN, VALIDATION
 from upnext.features.aggregates import Aggregate
-from upnext.fitting.distillation import DistillConfig, LiveConfig, base_of, digested, loss_of
+from upnext.fitting.calibration import scale_and_shift
+from upnext.fitting.distillation import DistillConfig, LiveConfig, base_of, digested, loss_of, scores_of
 from upnext.models.student import Student, StudentConfig, inputs_of
 from upnext.objectives.distillation import Distillation, LiveDistillation
 from upnext.training.batches import ordered_batches
@@ -64,4 +65,6 @@ def fit_live(
 
     once = config.training.model_copy(update={"epochs": 1})
     train(objective, objective, both[0], validate, once, folder, start, in_order=True)
+    if config.is_calibrated:
+        student.rescale(*scale_and_shift(scores_of(student.eval(), held), held.is_positive))
     return student.eval(), teacher.eval()

@@ -5,7 +5,7 @@ Shape letters: N examples, F features, B requests, C candidates.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,6 +144,14 @@ class Boosted:
     ) -> "Boosted":
         """Trees that were grown elsewhere, for one output, to which `base` is added."""
         return cls(config, features, [_Output(name, link, base, booster)])
+
+    def rescale(self, scale: float, shift: float) -> None:
+        """Make every score s of the one output into scale · s + shift: leaves answer with what they then add."""
+        (output,) = self._outputs
+        for tree, grown in enumerate(output.booster.dump_model()["tree_info"]):
+            for leaf in range(grown["num_leaves"]):
+                output.booster.set_leaf_output(tree, leaf, scale * output.booster.get_leaf_output(tree, leaf))
+        self._outputs = [replace(output, shift=scale * output.shift + shift)]
 
     @property
     def reads(self) -> list[str]:

@@ -336,6 +336,13 @@ class MainModel(nn.Module):
         known = [means.get(name, math.nan) for name in self.components]
         start_at_means(self.output, known, list(self.components.values()))
 
+    @torch.no_grad()
+    def rescale(self, scale: float, shift: float) -> None:
+        """Make every score s of the one output into scale · s + shift: it becomes a part of the last layer."""
+        assert len(self.components) == 1
+        self.output.weight *= scale
+        self.output.bias.mul_(scale).add_(shift)
+
     @classmethod
     def from_tensors(
         cls, config: MainModelConfig, inputs: RankerInputs, items: ItemTable, tensors: dict[str, Tensor]

@@ -18,10 +18,12 @@ from upnext.base.example_sets import ExampleSets
 from upnext.base.protocols import Link, Ranker
 from upnext.evaluation.feedback import predict_feedback
 from upnext.events.log import EventLog
+from upnext.events.split import VALIDATION
 from upnext.features.aggregates import Aggregate, ReadsColumns
 from upnext.features.catalogue import Catalogue
 from upnext.features.people import People
 from upnext.fitting import ranking
+from upnext.fitting.calibration import scale_and_shift
 from upnext.fitting.distillation import AnyStudent, DistillConfig, scores_of
 from upnext.fitting.main_student import fit_main
 from upnext.fitting.ranking import RankPlan, ToldOf
@@ -56,7 +58,11 @@ class Logged:
         self, config: DistillConfig, sets: ExampleSets, teacher: FlatColumn | None, folder: Path, start: Start
     ) -> MainModel:
         """Train a main model as a student of some of the sets, as `fit_student` trains others."""
-        return fit_main(config, self.plan(config, sets), sets, teacher, folder, start)
+        model = fit_main(config, self.plan(config, sets), sets, teacher, folder, start)
+        if config.is_calibrated and model.components[self.component(model)] is Link.SIGMOID:
+            held = sets.take(np.flatnonzero(sets.part == VALIDATION))
+            model.rescale(*scale_and_shift(self.scores(model, held), held.is_positive))
+        return model
 
     def plan(self, config: DistillConfig, sets: ExampleSets) -> RankPlan:
         """The training of a main model as a ranker of some of the sets: what it reads of them."""
