@@ -12,7 +12,7 @@ from tests.reference import calibration as reference
 from upnext.base.batches import ItemTable
 from upnext.evaluation.distilled import set_figures
 from upnext.fitting.calibration import scale_and_shift
-from upnext.fitting.distillation import fit_student, scores_of
+from upnext.fitting.distillation import OverFeatures, fit_student, scores_of
 from upnext.metrics.classification import log_loss
 from upnext.models.build import load_any, save_any
 from upnext.training.loop import Start
@@ -81,9 +81,9 @@ def test_a_student_of_the_order_has_the_right_level_afterwards(shape, tmp_path):
     a, b = scale_and_shift(plain[place], asked.is_positive)
     assert found[1]["log_loss"] == pytest.approx(log_loss(1 / (1 + np.exp(-a * plain[place] - b)), asked.label).mean())
     save_any(after, tmp_path / "saved")
-    np.testing.assert_array_equal(
-        scores_of(load_any(tmp_path / "saved", ItemTable(torch.zeros(0), torch.zeros(0))), sets), right
-    )
+    loaded = load_any(tmp_path / "saved", ItemTable(torch.zeros(0), torch.zeros(0)))
+    assert isinstance(loaded, OverFeatures)
+    np.testing.assert_array_equal(scores_of(loaded, sets), right)
 
 
 def test_grades_are_left_alone(tmp_path):

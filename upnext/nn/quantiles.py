@@ -32,7 +32,7 @@ class QuantileNumbers(nn.Module):
         self.edges: Tensor
         self.register_buffer("bounds", bounds.to(torch.float64).contiguous())
         self.register_buffer("edges", edges_of(self.bounds), persistent=False)
-        self.register_load_state_dict_post_hook(_sharpen)
+        self.register_load_state_dict_post_hook(_sharpen)  # type: ignore[no-untyped-call]
 
     @property
     def width(self) -> int:
