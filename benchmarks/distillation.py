@@ -5,10 +5,12 @@
 
 The teacher is an ensemble of boosted trees trained on labels and their order; the pointwise one on labels alone. What
 it says of the training part is said by teachers that were trained without the users, or queries, in question. The
-student is a small network. The weight of each way's terms is chosen on the validation part, with a seed of its own;
-nothing is chosen on the test part. Rows go to `docs/results/distillation-NAME.json`, a figure with Student's interval
-over the seeds, and beside it the difference to the student alone, paired by seed. What was computed is kept in
-`--runs`, and a run that was killed goes on.
+student is a small network. All of them are calibrated on the validation part. The weight of each way's terms is chosen
+there too, with a seed of its own; nothing is chosen on the test part. Two orders that no model was trained for are what
+gains are gains over: a random one, and that of the best single feature, the one with the highest NDCG on the validation
+part, rising or falling. Rows go to `docs/results/distillation-NAME.json`, a figure with Student's interval over the
+seeds, and beside it the difference to the student alone, paired by seed. What was computed is kept in `--runs`, and a
+run that was killed goes on.
 """
 
 import argparse
@@ -35,10 +37,11 @@ from record import commit, machine
 from upnext.base.artifacts import Artifact
 from upnext.base.batches import FlatColumn
 from upnext.base.example_sets import ExampleSets
-from upnext.evaluation.distilled import METRICS, set_figures
+from upnext.evaluation.distilled import METRICS, set_figures, set_ndcg
 from upnext.events.log import EventLog
 from upnext.events.split import TEST, TRAIN, VALIDATION
 from upnext.features.aggregates import Aggregate
+from upnext.fitting.calibration import scale_and_shift
 from upnext.fitting.costs import parameters_of, percentiles_ms, seconds_of_answers, size_of
 from upnext.fitting.distillation import DistillConfig, OverFeatures, fit_student, scores_of
 from upnext.fitting.folds import FoldsConfig, mean_scores, out_of_fold
@@ -50,15 +53,12 @@ Row = dict[str, Any]
 Scores = NDArray[np.float64]
 
 LABEL = {"kind": "label"}
-ALONE = "student alone"
+ALONE, FEATURE = "student alone", "best single feature"
 WAYS: dict[str, list[dict[str, Any]]] = {
     ALONE: [],
     "+ score distillation": [{"kind": "scores", "form": "cross_entropy"}],
-    "+ score distillation, squared": [{"kind": "scores"}],
     "+ differences": [{"kind": "differences"}],
-    "+ differences, weighted by rank": [{"kind": "differences", "rank_weights": {}}],
     "+ pair probabilities": [{"kind": "pair_probabilities"}],
-    "+ pair probabilities, conditional": [{"kind": "pair_probabilities", "form": "conditional"}],
     "+ list probabilities": [{"kind": "list_probabilities"}],
     "+ ranks": [{"kind": "ranks"}],
     "+ scores and differences": [{"kind": "scores", "form": "cross_entropy"}, {"kind": "differences"}],
@@ -111,17 +111,18 @@ class Taught:
 
 def choose_weights(data: Data) -> dict[str, float]:
     """The weight of each way: the best mean of NDCG less log-loss over the validation parts."""
-    parts = [taught(data, some_of(sets, data.choosing), _CHOOSING, with_control=False) for sets in data.folds]
+    some = [some_of(sets, data.choosing) for sets in data.folds[: data.chosen_in]]
+    parts = [(taught(data, sets, _CHOOSING, with_control=False), part_of(sets, VALIDATION)) for sets in some]
     chosen = {}
     for way, added in WAYS.items():
-        if not added or way in data.left_out:
+        if not added:
             continue
         worth = {}
         for weight in WEIGHTS:
             found = [
-                figures(scores, part.sets, VALIDATION)
-                for part in parts
-                for scores in [scores_of(student(data, part, added, weight, _CHOOSING)[0], part.sets)]
+                set_figures(held, scores_of(model, held), are_logits=True)
+                for part, held in parts
+                for model, _ in [student(data, part, added, weight, _CHOOSING)]
             ]
             worth[weight] = float(np.mean([one["ndcg"] - one["log_loss"] for one in found]))
         chosen[way] = max(worth, key=lambda weight: worth[weight])
@@ -135,17 +136,39 @@ def some_of(sets: ExampleSets, share: float) -> ExampleSets:
     return sets.take(np.flatnonzero(drawn | (sets.part != TRAIN)))
 
 
+def part_of(sets: ExampleSets, which: int) -> ExampleSets:
+    """The sets of one part."""
+    return sets.take(np.flatnonzero(sets.part == which))
+
+
+def best_feature(held: ExampleSets, tested: ExampleSets) -> Scores:
+    """What the number says of the test part that orders the validation part best, rising or falling; calibrated there.
+
+    What was not observed of it counts as its mean.
+    """
+    best, scores, said = -1.0, np.zeros(0), np.zeros(0)
+    for name, column in held.features.items():
+        if column.values.dtype.kind != "f" or not column.observed.any():
+            continue
+        mean = column.values[column.observed].mean(dtype=np.float64)
+        known = [np.where(of.observed, of.values, mean) for of in (column, tested.features[name])]
+        for sign in (1, -1):
+            ndcg = float(np.nanmean(set_ndcg(held, sign * known[0])))
+            if ndcg > best:
+                best, scores, said = ndcg, sign * known[0], sign * known[1]
+    scale, shift = scale_and_shift(scores, held.is_positive)
+    return scale * said + shift
+
+
 def one_seed(data: Data, seed: int, weights: dict[str, float]) -> dict[str, dict[str, float]]:
     """The figures of everybody on the test parts, means over the folds."""
     everybody: dict[str, list[Row]] = {}
     for sets in data.folds:
-        part = taught(data, sets, seed, with_control=True)
-        found = dict(part.rows)
+        part, tested = taught(data, sets, seed, with_control=True), part_of(sets, TEST)
+        found = part.rows | {FEATURE: measured(best_feature(part_of(sets, VALIDATION), tested), tested, 0.0)}
         for way, added in WAYS.items():
-            if way in data.left_out:
-                continue
             model, seconds = student(data, part, added, weights.get(way, 0.0), seed)
-            found[way] = measured(scores_of(model, sets), sets, seconds)
+            found[way] = measured(scores_of(model, tested), tested, seconds)
         for who, row in found.items():
             everybody.setdefault(who, []).append(row)
         print(f"{data.name} seed {seed}: " + ", ".join(f"{w} {r['ndcg']:.4f}" for w, r in found.items()), flush=True)
@@ -157,26 +180,33 @@ def one_seed(data: Data, seed: int, weights: dict[str, float]) -> dict[str, dict
 def taught(data: Data, sets: ExampleSets, seed: int, with_control: bool) -> Taught:
     """Train the teachers: of every fold, of the whole training part, and the pointwise one."""
     rows: dict[str, Row] = {}
-    columns, started = [], time.process_time()
+    columns, started, tested = [], time.process_time(), part_of(sets, TEST)
     for number in range(data.members):
-        config = of_student(data.teacher | {"seed": 10 * seed + number}, [LABEL, *data.teacher_order])
 
-        def fit(chosen: NDArray[np.int64], fold: int | None, config: DistillConfig = config) -> OverFeatures:
-            return fitted(config, sets.take(np.union1d(chosen, np.flatnonzero(sets.part == VALIDATION))), None)
+        def fit(chosen: NDArray[np.int64], fold: int | None, number: int = number) -> OverFeatures:
+            return member(data, sets, chosen, data.teacher_order, 10 * seed + number)
 
         folds = FoldsConfig(count=data.num_folds, seed=seed)
         columns.append(out_of_fold(folds, sets, fit, lambda model, asked: scores_of(model, sets.take(asked))))
     said = mean_scores(columns)
-    rows["teacher"] = measured(said.values, sets, time.process_time() - started)
+    heard = said.values[sets.candidates_of(np.flatnonzero(sets.part == TEST))]
+    rows["teacher"] = measured(heard, tested, time.process_time() - started)
     if with_control:
-        started = time.process_time()
-        control = [
-            fitted(of_student(data.teacher | {"seed": 10 * seed + number}, [LABEL]), sets, None)
-            for number in range(data.members)
-        ]
-        scores = np.mean([scores_of(model, sets) for model in control], axis=0)
-        rows["pointwise teacher"] = measured(scores, sets, time.process_time() - started)
+        started, given = time.process_time(), np.flatnonzero(sets.part == TRAIN)
+        control = [member(data, sets, given, [], 10 * seed + number) for number in range(data.members)]
+        scores = np.mean([scores_of(model, tested) for model in control], axis=0)
+        rows["pointwise teacher"] = measured(scores, tested, time.process_time() - started)
     return Taught(sets, said, rows)
+
+
+def member(
+    data: Data, sets: ExampleSets, given: NDArray[np.int64], order: Sequence[dict[str, Any]], seed: int
+) -> OverFeatures:
+    """Train one of the ensemble on its share of the sets that are given; the validation part says when to stop."""
+    drawn = given[np.random.default_rng(seed).random(len(given)) < data.share]
+    config = of_student(data.teacher | {"seed": seed}, [LABEL, *order])
+    some = sets.take(np.union1d(drawn, np.flatnonzero(sets.part == VALIDATION)))
+    return fitted(config, some, None, data.aggregates)
 
 
 def student(
@@ -209,52 +239,52 @@ def fitted(
         return fit_student(config, sets, said, Path(folder), Start(), list(aggregates))
 
 
-def figures(scores: Scores, sets: ExampleSets, which: int) -> dict[str, float]:
-    """The figures of one part."""
-    chosen = np.flatnonzero(sets.part == which)
-    return set_figures(sets.take(chosen), scores[sets.candidates_of(chosen)], are_logits=True)
-
-
-def measured(scores: Scores, sets: ExampleSets, seconds: float) -> Row:
+def measured(scores: Scores, tested: ExampleSets, seconds: float) -> Row:
     """The figures of the test part, that of a random order, and the seconds of the processor that training took."""
-    random = figures(np.zeros(len(scores)), sets, TEST)["ndcg"]
-    return figures(scores, sets, TEST) | {"training_s": seconds, "random_ndcg": random}
+    random = float(np.nanmean(set_ndcg(tested, np.zeros(len(scores)))))
+    return set_figures(tested, scores, are_logits=True) | {"training_s": seconds, "random_ndcg": random}
 
 
 def costs(data: Data) -> dict[str, dict[str, float]]:
     """Parameters, bytes, and a processor's milliseconds for a request for 500 candidates whose features are there; of
     a log, also with the features computed as a server does.
 
-    Of a teacher and a student, asked in turns in one process; students have one shape, whoever teaches them.
+    Of both ensembles and a student, asked in turns in one process; students have one shape, whoever teaches them.
     """
     sets = data.folds[0]
+    given = np.flatnonzero(sets.part == TRAIN)
     models = {
-        "teacher": fitted(of_student(data.teacher, [LABEL, *data.teacher_order]), sets, None, data.aggregates),
-        "pointwise teacher": fitted(of_student(data.teacher, [LABEL]), sets, None, data.aggregates),
-        ALONE: fitted(of_student(data.student, [LABEL], data.training), sets, None, data.aggregates),
+        "teacher": [member(data, sets, given, data.teacher_order, number) for number in range(data.members)],
+        "pointwise teacher": [member(data, sets, given, [], number) for number in range(data.members)],
+        ALONE: [fitted(of_student(data.student, [LABEL], data.training), sets, None, data.aggregates)],
     }
     took: dict[str, list[float]] = {who: [] for who in models}
     for _ in range(_TURNS):
-        for who, model in models.items():
-            took[who] += seconds_of_answers([model], sets, _REQUESTS, time.process_time)
+        for who, members in models.items():
+            took[who] += seconds_of_answers(members, sets, _REQUESTS, time.process_time)
     computed = {} if data.log is None else seconds_served(data.log, models)
     return {
-        who: {"parameters": float(parameters_of(model)), "size_kb": size_of(model) / 1000}
+        who: {
+            "parameters": float(sum(map(parameters_of, members))),
+            "size_kb": sum(map(size_of, members)) / 1000,
+        }
         | percentiles_ms(took[who])
         | (percentiles_ms(computed[who], "_computed") if computed else {})
-        for who, model in models.items()
+        for who, members in models.items()
     }
 
 
-def seconds_served(log: Artifact, models: dict[str, OverFeatures]) -> dict[str, list[float]]:
-    """How long requests took whose candidates have nothing yet: what a server computes, and then the model."""
+def seconds_served(log: Artifact, models: dict[str, list[OverFeatures]]) -> dict[str, list[float]]:
+    """How long requests took whose candidates have nothing yet: what a server computes once, and then all members."""
     took: dict[str, list[float]] = {who: [] for who in models}
     with tempfile.TemporaryDirectory() as store:
         events = EventLog.open(log.folder / "log")
         with Served(log.folder, events, Path(store), _REQUESTS) as served:
             for _ in range(_TURNS):
-                for who, model in models.items():
-                    took[who] += served.seconds(model, clock=time.process_time)[1]
+                for who, (first, *others) in models.items():
+                    parts = [served.seconds(first, clock=time.process_time)[1]]
+                    parts += [served.seconds(other, clock=time.process_time)[0] for other in others]
+                    took[who] += np.sum(parts, axis=0).tolist()
     return took
 
 
@@ -279,10 +309,8 @@ def as_rows(
     rows = []
     for who in runs[0]:
         settings = {"weight": chosen[who]} if who in chosen else {}
-        runs_of = with_shares(
-            [run[who] for run in runs], [run[ALONE] for run in runs], [run["teacher"] for run in runs]
-        )
-        price = cost.get(who, cost[ALONE])
+        runs_of = with_shares(*([run[one] for run in runs] for one in (who, ALONE, FEATURE, "teacher")))
+        price = cost.get(who, {})
         for part in ("", "_computed"):
             if (key := f"p50{part}_ms") in price:
                 price = price | {f"latency_share{part}": price[key] / cost["teacher"][key]}
@@ -304,22 +332,23 @@ def as_rows(
     return rows
 
 
-_SHOWN = (*METRICS, "training_s", "gain_kept", "gap_closed")
+_SHOWN = (*METRICS, "training_s", "gain_kept", "gain_kept_over_feature", "gap_closed")
 
 
-def with_shares(found: list[Row], alone: list[Row], teacher: list[Row]) -> list[Row]:
-    """Add what share of the teacher's gains is kept, over a random order and over the student alone.
+def with_shares(found: list[Row], alone: list[Row], feature: list[Row], teacher: list[Row]) -> list[Row]:
+    """Add what share of the teacher's gains is kept, over a random order, the best feature's and the student alone.
 
     A share of the gain of all seeds together: that of one seed may have next to nothing below the line.
     """
-    gap = float(np.mean([one["ndcg"] for one in teacher]) - np.mean([one["ndcg"] for one in alone]))
+    best, before, single = (float(np.mean([one["ndcg"] for one in of])) for of in (teacher, alone, feature))
     return [
         one
         | {
-            "gain_kept": (one["ndcg"] - before["random_ndcg"]) / (best["ndcg"] - before["random_ndcg"]),
-            "gap_closed": (one["ndcg"] - before["ndcg"]) / gap,
+            "gain_kept": (one["ndcg"] - one["random_ndcg"]) / (best - one["random_ndcg"]),
+            "gain_kept_over_feature": (one["ndcg"] - single) / (best - single),
+            "gap_closed": (one["ndcg"] - student["ndcg"]) / (best - before),
         }
-        for one, before, best in zip(found, alone, teacher, strict=True)
+        for one, student in zip(found, alone, strict=True)
     ]
 
 
@@ -329,7 +358,7 @@ def show(rows: list[Row]) -> None:
     print(f"{'':36}" + " ".join(f"{metric[:11]:>11}" for metric in metrics))
     for who in dict.fromkeys(row["model"] for row in rows):
         of = {row["metric"]: row["value"] for row in rows if row["model"] == who}
-        print(f"{who:36}" + " ".join(f"{of[metric]:11.4f}" for metric in metrics))
+        print(f"{who:36}" + " ".join(f"{of.get(metric, np.nan):11.4f}" for metric in metrics))
 
 
 if __name__ == "__main__":
