@@ -15,7 +15,7 @@ from upnext.base.example_sets import ExampleSets
 from upnext.commands import teachers
 from upnext.commands.project import Project, load_any_project, load_project
 from upnext.commands.run import run_stages
-from upnext.events.split import TEST, TRAIN, UNUSED
+from upnext.events.split import TEST, TRAIN, UNUSED, VALIDATION
 from upnext.fitting.distillation import AnyStudent, DistillConfig
 from upnext.fitting.folds import FoldsConfig, folds_of
 from upnext.fitting.main_student import taught_sets
@@ -208,10 +208,13 @@ def test_a_main_model_is_taught_what_its_sets_hold(taught):
     np.testing.assert_array_equal(shown.features[LABEL].values, sets.label[where])
     np.testing.assert_array_equal(shown.features[SAID].values, said.values[where])
     assert sorted(where) == sorted(place)
-    # Its differences within sets are nearer to the teacher's than none.
-    off = [said.values[place] - scores for scores in (logged.scores(model, trained), np.zeros(len(place)))]
-    spread = [np.mean([np.var(one[a:b]) for a, b in pairwise(trained.first)]) for one in off]
-    assert spread[0] < spread[1]
+    # Its differences within sets go the teacher's way; how large they are, and the level, calibration has put right.
+    scores = logged.scores(model, trained)
+    pairs = [(said.values[place][a:b], scores[a:b]) for a, b in pairwise(trained.first)]
+    assert sum(np.mean((t - t.mean()) * (s - s.mean())) for t, s in pairs) > 0
+    held = sets.take(np.flatnonzero(sets.part == VALIDATION))
+    expected = 1 / (1 + np.exp(-logged.scores(model, held)))
+    assert expected.mean() == pytest.approx(held.is_positive.mean(), abs=1e-4)
 
 
 @pytest.mark.parametrize("ranker", ["student", "small"])
