@@ -144,7 +144,9 @@ _COLUMNS = {
     "utility_ndcg": "NDCG of utility",
     "nip_loss": "Next-item loss",
 }
-_ALSO = {"log_loss": "log-loss", "calibration_error": "calibration error", "uplift": "rise of pair accuracy"}
+_UPLIFT = "uplift"
+"""What a model gains by what it was given: of pairs of models, which compete with nobody."""
+_ALSO = {"log_loss": "log-loss", "calibration_error": "calibration error", _UPLIFT: "rise of pair accuracy"}
 """What is said of rankers besides."""
 _APART = ("normalised_entropy", "auc", "user_auc", "mae", *_ALSO)
 """Metrics with a table of their own, a column for each feedback; the others share one."""
@@ -340,7 +342,7 @@ def _foreseen(of: dict[tuple[str, str, str | None], Row], name: str, metric: str
         if key[1:] == (metric, feedback) and key[0] != ORACLE and other["value"] is not None
     ]
     shown = f"{row['value']:.4f}" if row["value"] < 100 else f"{row['value']:,.0f}"
-    if name != ORACLE and round(sign * row["value"], 4) == max(rivals):
+    if name != ORACLE and metric != _UPLIFT and round(sign * row["value"], 4) == max(rivals):
         shown = f"**{shown}**"
     digits = 3 if row["value"] < 100 else 0
     has_interval = row["low"] is not None and row["low"] != row["high"]
