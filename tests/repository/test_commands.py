@@ -16,6 +16,7 @@ from tests.end_to_end.test_tiny_project import fail, succeed
 from tests.serving.projects import Published
 
 TOKEN = "a token of 32 characters or more"
+FREE = ("--set", "serve.port=0")
 
 
 @contextmanager
@@ -42,24 +43,24 @@ def test_from_a_push_to_a_server_without_a_project(
     name = tiny.release.name
     monkeypatch.setenv("UPNEXT_RELEASES_TOKEN", TOKEN)
     with running("releases", "serve", tmp_path / "there", "--port", 0) as address:
-        assert "offers no release yet" in fail(tmp_path / "x", "serve", tmp_path / "new", "--release", address)
+        assert "offers no release yet" in fail(tmp_path / "x", "serve", tmp_path / "new", "--release", address, *FREE)
         said = succeed("releases", "push", tiny.workspace, address)
         assert f"{name} is current there" in said
         assert "0 were there already" in said
         assert "0 files sent, 0 bytes" in succeed("releases", "push", tiny.workspace, address, name, "--no-current")
         assert f"current release  {name}" in succeed("releases", "pull", tmp_path / "pulled", address)
         assert address.rstrip("/") in succeed("releases", "list", tmp_path / "pulled")
-        with running("serve", tmp_path / "served", "--release", address, "--set", "serve.port=0") as page:
+        with running("serve", tmp_path / "served", "--release", address, *FREE) as page:
             health = httpx.get(f"{page}health", trust_env=False).json()
             assert (health["release"], health["refused"]) == (name, None)
-    with running("serve", tmp_path / "served", "--set", "serve.port=0") as page:  # a workspace like any other
+    with running("serve", tmp_path / "served", *FREE) as page:  # a workspace like any other
         assert httpx.get(f"{page}health", trust_env=False).json()["release"] == name
 
 
 def test_what_is_wrong_is_said(tiny: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     address = "http://127.0.0.1:9"  # where nobody listens
     assert "there is no workspace" in fail(tmp_path / "x", "serve", tmp_path / "nowhere")
-    assert "no address of releases" in fail(tmp_path / "x", "serve", tmp_path, "--release", "models:8100")
+    assert "no address of releases" in fail(tmp_path / "x", "serve", tmp_path, "--release", "models:8100", *FREE)
     assert "unknown key 'serve.prot'" in fail(tmp_path / "x", "serve", tmp_path, "--set", "serve.prot=1")
     assert "does not answer" in fail(tmp_path / "x", "releases", "pull", tmp_path, address)
     assert "holds no release 'release-1'" in fail(
