@@ -283,19 +283,33 @@ def choose(
 
 @app.command()
 def score(
-    workspace: HasRelease,
+    workspace: Annotated[Path, typer.Argument(help="the folder that holds a release, or the model of --model")],
     table: Annotated[Path, typer.Argument(help="a Parquet table with user_id, item_id, time, and contexts if any")],
-    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="the file to write")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="the file to write; its name ends in .parquet")],
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="a student of learning-to-rank files; TABLE is such a file, --out a text"),
+    ] = None,
     vectors: Annotated[bool, typer.Option("--vectors", help="also the vectors of user and item")] = False,
     threads: Threads = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Write what the release says of every row of a table, from what was known just before the row's time."""
+    """Write what the release says of every row of a table, from what was known just before the row's time.
+
+    With --model, what a student of learning-to-rank files says of every document of one, a number on each line.
+    """
+    if model is not None and vectors:
+        raise typer.BadParameter("--vectors goes with a release; a student of learning-to-rank files has none")
     from rich.console import Console
 
-    from upnext.commands.score import score_table
+    if model is not None:
+        from upnext.commands.score_queries import score_queries
 
-    score_table(workspace, table, out, vectors, as_json, Console(), threads)
+        score_queries(workspace, model, table, out, as_json, Console(), threads)
+    else:
+        from upnext.commands.score import score_table
+
+        score_table(workspace, table, out, vectors, as_json, Console(), threads)
 
 
 @app.command()

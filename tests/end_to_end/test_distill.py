@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tests.end_to_end.test_tiny_project import succeed, upnext
 from tests.serving.projects import TINY
+from upnext.base.batches import NO_ITEMS
 from upnext.base.example_sets import ExampleSets
 from upnext.commands import teachers
 from upnext.commands.project import Project, load_any_project, load_project
@@ -129,6 +130,47 @@ def test_a_search_team_has_a_report_without_a_log(tmp_path):
     # What is up to date is found.
     assert "fold 1" not in made(load_any_project(file))
     assert "fold 1" in made(load_any_project(file, ["distill.student.folds.seed=1"]))
+
+
+def test_a_student_scores_documents_that_it_never_saw(tmp_path):
+    file, out = write_queries(tmp_path), tmp_path / "scores.txt"
+    succeed("distill", file)
+    workspace = load_any_project(file).opened()
+    sets = ExampleSets.load(workspace.current("examples-queries", "examples").folder)
+    asked = sets.take(np.flatnonzero(sets.part == TEST))
+    for name in ("student", "teacher"):
+        told = succeed("score", workspace.root, tmp_path / "test.txt", "--model", name, "--out", out)
+        assert "120 documents of 20 queries" in told
+        model = load_any(workspace.current(f"model-{name}", "model").folder, NO_ITEMS)
+        assert isinstance(model, AnyStudent)
+        np.testing.assert_allclose(np.loadtxt(out), said_of(model, asked, None), rtol=1e-6)
+    # Features that a file leaves out are 0, and those that no model knows change nothing.
+    (tmp_path / "few.txt").write_text("0 qid:1 1:0.9\n0 qid:1 1:0.1 7:3\n0 qid:1 1:0.9 2:0\n")
+    answer = json.loads(
+        succeed("score", workspace.root, tmp_path / "few.txt", "--model", "student", "--out", out, "--json")
+    )
+    assert (answer["rows"], answer["queries"], answer["model"]) == (3, 1, "student")
+    good, bad, again = np.loadtxt(out)
+    assert good == again > bad
+
+
+def test_what_cannot_be_scored_is_explained(tmp_path, taught):
+    file, out = write_queries(tmp_path), tmp_path / "scores.txt"
+    succeed("distill", file)
+    work, queries, nowhere = tmp_path / "work", tmp_path / "test.txt", tmp_path / "none" / "x.txt"
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    for arguments, words in (
+        ((work, queries, "--model", "x", "--out", out), "holds no 'model-x' yet"),
+        ((work, tmp_path / "empty.txt", "--model", "student", "--out", out), "empty.txt holds no document"),
+        ((work, tmp_path / "gone.txt", "--model", "student", "--out", out), "gone.txt"),
+        ((work, queries, "--model", "student", "--out", nowhere), "there is no folder"),
+        ((work, queries, "--model", "student", "--vectors", "--out", out), "--vectors goes with a release"),
+        ((taught.workspace, queries, "--model", "student", "--out", out), "it was taught on a log"),
+    ):
+        done = upnext("score", *arguments)
+        assert done.returncode == 2, done.stderr
+        assert words in " ".join(done.stderr.split())
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,18 @@ from upnext.base.errors import BadBatch
 from upnext.base.ids import PADDING
 from upnext.base.views import ALL
 
-__all__ = ["CORE", "Candidates", "Column", "Events", "ItemTable", "Layout", "Request", "SequenceBatch", "State"]
+__all__ = [
+    "CORE",
+    "NO_ITEMS",
+    "Candidates",
+    "Column",
+    "Events",
+    "ItemTable",
+    "Layout",
+    "Request",
+    "SequenceBatch",
+    "State",
+]
 
 CORE = ("item", "item_hash", "time_ms", "order", "request")
 """The columns that every event has."""
@@ -302,6 +313,10 @@ class ItemTable(OnDevice):
         """Select rows, repeats allowed."""
         features = {name: column.take(rows) for name, column in self.features.items()}
         return ItemTable(self.item[rows], self.item_hash[rows], features)
+
+
+NO_ITEMS = ItemTable(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+"""The catalogue of who has none: students over files read features of candidates alone."""
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from upnext.base.artifacts import Artifact, Draft, Workspace
-from upnext.base.batches import ItemTable
+from upnext.base.batches import NO_ITEMS
 from upnext.base.errors import BadArtifact
 from upnext.base.example_sets import ExampleSets
 from upnext.evaluation.distilled import comparison_tables, set_rows
@@ -58,7 +57,7 @@ def run(
                 rows += [{"model": name} | row for row in set_rows(asked, scores, are_logits, _SAMPLES)]
         students = dict[str, AnyStudent]()
         for name, artifact in models.items():
-            model = load_any(artifact.folder, _NO_ITEMS if logged is None else logged.items)
+            model = load_any(artifact.folder, NO_ITEMS if logged is None else logged.items)
             assert isinstance(model, AnyStudent)
             students[name] = model
             rows += [{"model": name} | row for row in set_rows(asked, said_of(model, asked, logged), True, _SAMPLES)]
@@ -96,10 +95,6 @@ def _costs_of_log(models: Mapping[str, Artifact], workspace: Workspace, logged: 
             given, computed = served.seconds(model, scorers)
             costs[name] = cost_of(model) | percentiles_ms(given) | percentiles_ms(computed, "_computed")
     return costs
-
-
-_NO_ITEMS = ItemTable(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
-"""Students over files read features of candidates, and nothing of a catalogue."""
 
 
 def _facts(examples: str, sets: ExampleSets, asked: ExampleSets) -> dict[str, str]:

@@ -6,7 +6,7 @@
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -16,8 +16,9 @@ from upnext.base.configuration import Config
 from upnext.base.errors import BadData
 from upnext.base.example_sets import ExampleSets
 from upnext.events.sources.files import find_files, read_bytes
+from upnext.events.split import TEST
 
-__all__ = ["LetorSource", "read_letor", "read_scores"]
+__all__ = ["LetorSource", "feature_number", "read_letor", "read_queries", "read_scores"]
 
 Files = Annotated[list[str], Field(min_length=1)]
 
@@ -48,23 +49,51 @@ def read_letor(source: LetorSource) -> ExampleSets:
         for path in find_files(patterns):
             _read(path, part, found)
     num_features = max(found.number, default=0)
-    values = np.zeros((num_features, len(found.label)), np.float32)
-    values[np.array(found.number, np.int64) - 1, np.array(found.line, np.int64)] = found.value
     for number in source.request_features:
         if not 1 <= number <= num_features:
             raise BadData(f"request_features names {number}; {source.train[0]} has the features 1 to {num_features}")
+    of_request = [_name(number) for number in source.request_features]
+    return _sets_of(found, num_features, relevant=source.relevant, of_request=of_request)
+
+
+def read_queries(path: Path, num_features: int) -> ExampleSets:
+    """Read the queries of one file that a model is asked about; they have so many features at least.
+
+    Raises:   BadData: file, line, what is wrong with it and what is allowed; or there is no document.
+    """
+    found = _Found()
+    _read(path, TEST, found)
+    if not found.label:
+        raise BadData(f"{path} holds no document; a line is LABEL qid:QUERY 1:VALUE 2:VALUE …")
+    return _sets_of(found, max(num_features, *found.number))
+
+
+def _sets_of(found: "_Found", num_features: int, **more: Any) -> ExampleSets:
+    values = np.zeros((num_features, len(found.label)), np.float32)
+    values[np.array(found.number, np.int64) - 1, np.array(found.line, np.int64)] = found.value
     everywhere = np.ones(len(found.label), bool)
     return ExampleSets(
-        {f"feature.{n + 1}": FlatColumn(values[n], everywhere) for n in range(num_features)},
+        {_name(n + 1): FlatColumn(values[n], everywhere) for n in range(num_features)},
         np.array([*found.begins, len(found.label)], np.int64),
         np.array(found.label, np.float64),
         found.query,
         np.arange(len(found.query)),
         np.array(found.part, np.int8),
         np.full(len(found.label), -1, np.int64),
-        relevant=source.relevant,
-        of_request=[f"feature.{number}" for number in source.request_features],
+        **more,
     )
+
+
+def feature_number(name: str) -> int:
+    """The number in a file of what example sets call `feature.N`."""
+    return int(name.removeprefix(_FEATURE))
+
+
+_FEATURE = "feature."
+
+
+def _name(number: int) -> str:
+    return f"{_FEATURE}{number}"
 
 
 class _Found:
