@@ -2,10 +2,10 @@
 
     python benchmarks/rank_latency.py --folder runs/rank_latency
 
-A simulated service is published with ARGUS as the retriever, once with ARGUS and once with boosted trees over twenty
-aggregates as the ranker; both are trained briefly, for what they know costs no time. Then one page after the other is
-asked for in the server's own process, without HTTP, each of another user, and events are posted in between. Rows go to
-docs/results/rank_latency.json.
+A simulated service is published with ARGUS as the retriever, and with three rankers: ARGUS, boosted trees over twenty
+aggregates, and a student of these trees over the same; all are trained briefly, for what they know costs no time. Then
+one page after the other is asked for in the server's own process, without HTTP, each of another user, and events are
+posted in between. Rows go to docs/results/rank_latency.json.
 """
 
 import argparse
@@ -22,12 +22,13 @@ from typing import Any
 
 import numpy as np
 from record import commit, machine
+from rich.console import Console
 
 from upnext.base.artifacts import Workspace
 from upnext.base.ids import FIRST
-from upnext.commands import simulate
 from upnext.commands.project import Project, load_project
-from upnext.pipeline import prepare, pretrain, publish, rank
+from upnext.commands.run import run_stages
+from upnext.pipeline import publish
 from upnext.serving.histories import LiveEvent
 from upnext.serving.rank import num_candidates
 from upnext.serving.recommend import Query
@@ -79,10 +80,8 @@ num_drawn = 256
 epochs = 1
 tokens_per_batch = 4096
 
-[rank.trees]
-kind = "boosted"
-feedback = ["like", "played"]
-aggregates = [
+[aggregates]
+counts = [
   { by = ["user"] },
   { by = ["user"], what = "recency" },
   { by = ["user"], what = "mean", feedback = "like" },
@@ -105,16 +104,34 @@ aggregates = [
   { by = ["item", "surface"], what = "mean", feedback = "played" },
 ]
 
+[rank.trees]
+kind = "boosted"
+feedback = ["like", "played"]
+aggregates = "counts"
+
 [rank.trees.training]
 trees = {trees}
 learning_rate = 0.1
+
+[examples.shown]
+kind = "log"
+label = "like"
+aggregates = "counts"
+
+[distill.student]
+examples = "shown"
+teacher = "trees"
+folds = { count = 2 }
+student = { kind = "mlp" }
+losses = [{ kind = "label" }, { kind = "differences", weight = 0.3 }]
+training = { epochs = 1 }
 
 [publish]
 retriever = "argus"
 ranker = "{ranker}"
 view = "watched"
 num_candidates = {candidates}
-utility = { like = 1.0, played = 0.5 }
+utility = {utility}
 page_context = { surface = "home" }
 """
 
@@ -135,13 +152,13 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     load_before, rows = os.getloadavg()[0], list[dict[str, Any]]()
-    for ranker in ("argus", "trees"):
+    for ranker in ("argus", "trees", "student"):
         for candidates in arguments.candidates:
             project = made(arguments, ranker, candidates)
             rows += as_rows(arguments, load_before, ranker, *measured(arguments, project, candidates))
     arguments.results.write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
-        print(f"{row['model']:6} {row['variant']:50} {row['metric']:10} {row['value']:g}")
+        print(f"{row['model']:7} {row['variant']:50} {row['metric']:10} {row['value']:g}")
 
 
 def as_rows(
@@ -176,20 +193,15 @@ def as_rows(
 def made(arguments: argparse.Namespace, ranker: str, candidates: int) -> Project:
     """Run the stages; what is there already is found."""
     sizes = {name: getattr(arguments, name) for name in ("folder", "users", "items", "events", "trees")}
+    utility = "{ like = 1.0 }" if ranker == "student" else "{ like = 1.0, played = 0.5 }"
+    text = PROJECT.replace("{ ", "{{ ").replace(" }", " }}")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "project.toml"
-        file.write_text(
-            PROJECT.replace("{ ", "{{ ").replace(" }", " }}").format(**sizes, ranker=ranker, candidates=candidates)
-        )
+        file.write_text(text.format(**sizes, ranker=ranker, candidates=candidates, utility=utility))
         project = load_project(file)
-    workspace = project.opened()
-    assert project.simulate is not None
     assert project.publish is not None
-    simulate.into_workspace(project.simulate, workspace)
-    prepare.run(project.prepare, workspace)
-    pretrain.run(project.pretrain["argus"], workspace, "argus")
-    rank.run(project.rank["trees"], workspace, "trees")
-    publish.run(project.publish, workspace)
+    run_stages(project, Console(), until="distill", resume=True)
+    publish.run(project.publish, project.opened())
     return project
 
 

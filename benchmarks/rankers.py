@@ -14,14 +14,15 @@ that was given something and the same without it. With `--models` the others are
 rows stay. With `--part validation` nothing is written: this is how settings are chosen. What is up to date is found, so
 that a run that was killed goes on where it stopped.
 
-`--latency` trains nothing: it asks the models of the first seed about 500 candidates of one request after the other, on
-one thread. What is told of candidates (counts, what other models say) is there already; the past is encoded each time.
+`--latency` trains nothing: it asks the models of the first seed in turn about 500 candidates of one request after the
+other, on one thread. What is told of candidates (counts, what other models say) is there already; the past is encoded
+each time.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,41 +185,45 @@ def latencies(project: Project, num_requests: int = 300, num_candidates: int = 5
     cases = cases.take(np.sort(generator.permutation(len(cases))[:num_requests]))
     shown = generator.integers(FIRST, len(of.items), (len(cases), num_candidates))
     told = Told.of_cases(of.log, cases, shown, of.items, of.users, of.scorers)
-    rows = []
-    for name, model in of.loaded.items():
-        if not isinstance(model, Ranker):
-            continue
-        features = told.to(name, model.aggregates) if isinstance(model, ReadsColumns) else {}
-        took = took_ms(model, of, cases, shown, features)
-        for percent in (50, 99):
-            figure = {"metric": f"p{percent}_ms", "value": round(float(np.percentile(took, percent)), 3)}
-            rows.append(
-                {"benchmark": "rankers", "model": name, "feedback": None, "k": None, "settings": {}}
-                | figure
-                | {"low": None, "high": None, "minutes": None}
-            )
-    return rows
-
-
-def took_ms(
-    model: Ranker, of: Trained, cases: Cases, shown: NDArray[np.int64], features: Mapping[str, FlatColumn]
-) -> list[float]:
-    """How long each request took, after some to warm up."""
-    histories, took = Histories(of.log, model.view, with_columns=True), []
-    starts, ends = histories.known_ranges(cases, model.max_length, lag_of(model))
+    askers = {
+        name: asker(model, of, cases, shown, told.to(name, model.aggregates) if isinstance(model, ReadsColumns) else {})
+        for name, model in of.loaded.items()
+        if isinstance(model, Ranker)
+    }
+    took = np.empty((len(askers), len(cases)))
     with torch.inference_mode():
-        for n in range(len(cases)):
-            place = n * shown.shape[1] + np.arange(shown.shape[1])[None]
-            read = {name: column_at(column, place) for name, column in features.items()}
-            item, user = torch.from_numpy(shown[n : n + 1]), torch.from_numpy(cases.user[n : n + 1])
-            candidates = Candidates(item, of.items.item_hash[item], torch.ones_like(item, dtype=torch.bool), read)
-            moment, context = torch.from_numpy(cases.time_ms[n : n + 1]), contexts_of(of.log, cases.first_target[[n]])
-            request = Request(moment, user, context, {key: column.take(user) for key, column in of.users.items()})
-            past = histories.events.batch(starts[n : n + 1], ends[n : n + 1])
-            began = time.perf_counter()
-            model.predict(model.encode(past), request, candidates)
-            took.append(1000 * (time.perf_counter() - began))
-    return took[len(took) // 10 :]
+        for n in range(len(cases)):  # models in turn: a slow moment of the machine is everybody's
+            took[:, n] = [ask(n) for ask in askers.values()]
+    took = took[:, len(cases) // 10 :]  # the first ones warmed up
+    same: Row = {"benchmark": "rankers", "feedback": None, "k": None, "settings": {}}
+    unknown: Row = {"low": None, "high": None, "minutes": None}
+    return [
+        same | {"model": name, "metric": f"p{percent}_ms", "value": round(float(value), 3)} | unknown
+        for percent in (50, 99)
+        for name, value in zip(askers, np.percentile(took, percent, axis=1), strict=True)
+    ]
+
+
+def asker(
+    model: Ranker, of: Trained, cases: Cases, shown: NDArray[np.int64], features: Mapping[str, FlatColumn]
+) -> Callable[[int], float]:
+    """Asks a model about a case, by its number; the milliseconds that it took."""
+    histories = Histories(of.log, model.view, with_columns=True)
+    starts, ends = histories.known_ranges(cases, model.max_length, lag_of(model))
+
+    def ask(n: int) -> float:
+        place = n * shown.shape[1] + np.arange(shown.shape[1])[None]
+        read = {name: column_at(column, place) for name, column in features.items()}
+        item, user = torch.from_numpy(shown[n : n + 1]), torch.from_numpy(cases.user[n : n + 1])
+        candidates = Candidates(item, of.items.item_hash[item], torch.ones_like(item, dtype=torch.bool), read)
+        moment, context = torch.from_numpy(cases.time_ms[n : n + 1]), contexts_of(of.log, cases.first_target[[n]])
+        request = Request(moment, user, context, {key: column.take(user) for key, column in of.users.items()})
+        past = histories.events.batch(starts[n : n + 1], ends[n : n + 1])
+        began = time.perf_counter()
+        model.predict(model.encode(past), request, candidates)
+        return 1000 * (time.perf_counter() - began)
+
+    return ask
 
 
 def beside(rows: list[Row], path: Path) -> list[Row]:
