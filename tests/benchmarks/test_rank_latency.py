@@ -11,7 +11,20 @@ ROOT = Path(__file__).parent.parent.parent
 
 def test_each_ranker_has_its_milliseconds(tmp_path):
     out = tmp_path / "rows.json"
-    sizes = "--users 100 --items 200 --events 4000 --trees 3 --pages 4 --candidates 30".split()
+    sizes = [
+        "--users",
+        "100",
+        "--items",
+        "200",
+        "--events",
+        "4000",
+        "--trees",
+        "3",
+        "--pages",
+        "4",
+        "--candidates",
+        "30",
+    ]
     done = subprocess.run(
         [sys.executable, "benchmarks/rank_latency.py", "--folder", tmp_path / "work", "--results", out, *sizes],
         cwd=ROOT,
