@@ -26,7 +26,7 @@ def test_each_ranker_has_its_milliseconds(tmp_path):
         "30",
     ]
     done = subprocess.run(
-        [sys.executable, "benchmarks/rank_latency.py", "--folder", tmp_path / "work", "--results", out, *sizes],
+        [sys.executable, "benchmarks/rank_latency.py", "--folder", tmp_path / "work", "--results", out, *given],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
