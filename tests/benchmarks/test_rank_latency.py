@@ -11,20 +11,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 def test_each_ranker_has_its_milliseconds(tmp_path):
     out = tmp_path / "rows.json"
-    sizes = [
-        "--users",
-        "100",
-        "--items",
-        "200",
-        "--events",
-        "4000",
-        "--trees",
-        "3",
-        "--pages",
-        "4",
-        "--candidates",
-        "30",
-    ]
+    sizes = {"users": 100, "items": 200, "events": 4000, "trees": 3, "pages": 4, "candidates": 30}
+    given = [part for name, size in sizes.items() for part in (f"--{name}", str(size))]
     done = subprocess.run(
         [sys.executable, "benchmarks/rank_latency.py", "--folder", tmp_path / "work", "--results", out, *given],
         cwd=ROOT,
