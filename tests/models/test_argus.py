@@ -230,6 +230,21 @@ def test_serving_answers_what_training_computed(model, groups, seed):
             torch.testing.assert_close(predicted[name][0, 0], logits[row, number], atol=1e-5, rtol=1e-4)
 
 
+def test_items_looked_up_for_an_answer_are_those_encoded_for_training(model):
+    """Without gradients, items of the past are rows of the catalogue's vectors; strangers are encoded as ever."""
+    history = events(4, [0, 1, 2, 3, 3])
+    strange = replace(history, item=history.item.copy(), item_hash=history.item_hash.copy())
+    strange.item[2], strange.item_hash[2] = 1, item_hash(["somebody new"])[0]
+    for past in (history, strange):
+        batch = batch_of(past, events(5, [0]))
+        taught, answered = model.states(batch).detach(), outputs(model, batch)
+        with torch.inference_mode():
+            torch.testing.assert_close(model.states(batch), taught, atol=1e-5, rtol=1e-4)
+        assert all(torch.isfinite(one).all() for one in answered)
+    with torch.inference_mode():
+        assert not torch.allclose(model.states(batch_of(history)), model.states(batch_of(strange)))
+
+
 def test_padding_and_neighbours_change_nothing(model):
     rows = [events(1, [0, 1, 1, 2]), events(2, [0, 1, 2, 3, 3, 4]), events(3, [0])]
     together, parts = outputs(model, batch_of(*rows)), [outputs(model, batch_of(row)) for row in rows]

@@ -141,10 +141,18 @@ def test_states_can_be_stored_selected_and_joined(model):
 
 
 def test_training_computes_what_serving_answers(model):
-    served = answer(model, pasts(), request(), candidates())
+    known = pasts()
+    place = torch.zeros_like(known.item).index_put((torch.tensor([0]), torch.tensor([3])), torch.tensor(1)) > 0
+    stranger = torch.from_numpy(item_hash(["somebody new"]))
+    strange = replace(
+        known, item=known.item.masked_fill(place, 1), item_hash=torch.where(place, stranger, known.item_hash)
+    )
+    served = [answer(model, past, request(), candidates()) for past in (known, strange)]
+    assert not torch.allclose(*served)
     model.train()
-    trained = torch.stack(list(model.predict(model.encode(pasts()), request(), candidates()).values()))
-    torch.testing.assert_close(trained, served, atol=1e-5, rtol=1e-5)
+    for past, expected in zip((known, strange), served, strict=True):
+        trained = torch.stack(list(model.predict(model.encode(past), request(), candidates()).values()))
+        torch.testing.assert_close(trained, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_history_alone_is_encoded_as_among_others(model, row, num_padding):
     alone = replace(batch, lengths=batch.lengths[:1], **{name: getattr(batch, name)[:1] for name in CORE})
     with torch.inference_mode():
         found, expected = (model.encode(each).tensors["hidden"][0] for each in (alone, batch))
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)  # float32, added up in another order
 
 
 def test_order_matters(model):

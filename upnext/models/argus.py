@@ -18,7 +18,7 @@ from upnext.base.ids import FIRST
 from upnext.base.protocols import LINKS, Link
 from upnext.base.schema import LAST_ITEM
 from upnext.models.argus_config import SIZES, ARGUSConfig
-from upnext.models.item_lookup import candidate_vectors, vectors_by_hash
+from upnext.models.item_lookup import as_candidates, candidate_vectors, vectors_by_hash
 from upnext.models.recent import STREAM, RecentPrior
 from upnext.models.top_k import top_k_of_scores
 from upnext.nn.attention import KeyValueCache
@@ -300,7 +300,10 @@ class ARGUS(nn.Module):
 
     def _parts(self, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Context, item and feedback of every event: (B, L, D) each."""
-        item = vectors_by_hash(self._encode_items, self.items, batch.item, batch.item_hash)
+        if self.training or torch.is_grad_enabled():
+            item = vectors_by_hash(self._encode_items, self.items, batch.item, batch.item_hash)
+        else:
+            item = self.candidate_vectors(as_candidates(batch))
         visible = batch.num_visible
         has_earlier = visible > 0
         last_ms = batch.time_ms.gather(1, (visible - 1).clamp(min=0)) if visible.shape[1] else batch.time_ms

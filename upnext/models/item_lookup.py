@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from upnext.base.batches import Candidates, ItemTable
+from upnext.base.batches import Candidates, ItemTable, SequenceBatch
 from upnext.base.ids import FIRST, UNKNOWN
 
-__all__ = ["candidate_vectors", "vectors_by_hash"]
+__all__ = ["as_candidates", "candidate_vectors", "vectors_by_hash"]
 
 Encode = Callable[[ItemTable], Tensor]
 """Turns a table of items into vectors (V, D)."""
@@ -51,3 +51,8 @@ def candidate_vectors(
         table = ItemTable(strangers.item, candidates.item_hash[is_new], features)
         found = found.masked_scatter(is_new[..., None], encode(table))
     return found
+
+
+def as_candidates(events: SequenceBatch) -> Candidates:
+    """Events (B, L) as candidates are looked up: without gradients theirs are the vectors of a whole catalogue too."""
+    return Candidates(events.item, events.item_hash, events.item_hash != 0)

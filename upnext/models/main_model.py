@@ -10,7 +10,7 @@ Shape letters: B requests, L events of a sequence, A aggregators, C candidates, 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -24,7 +24,7 @@ from upnext.base.configuration import Config
 from upnext.base.protocols import Link
 from upnext.base.views import ALL
 from upnext.features.aggregates import Aggregate
-from upnext.models.item_lookup import candidate_vectors, vectors_by_hash
+from upnext.models.item_lookup import as_candidates, candidate_vectors, vectors_by_hash
 from upnext.models.ranker_inputs import RankerInputs, looked_up_names
 from upnext.nn.aggregators import (
     AggregatorConfig,
@@ -240,15 +240,19 @@ class MainModel(nn.Module):
         return histories.view(self.view).last(self.max_length)
 
     def behaviours(self, histories: SequenceBatch) -> dict[str, Behaviour]:
-        """What each aggregator reads of pasts, by its name; each item that occurs is encoded once."""
+        """What each aggregator reads of pasts, by its name; each item that occurs is encoded once, or was before."""
+        of = {name: histories.view(one.view).last(one.length) for name, one in self.config.aggregators.items()}
+        vectors_of = self._looked_up(histories)
+        return {name: Behaviour(events, self._embedded(events, vectors_of(events))) for name, events in of.items()}
+
+    def _looked_up(self, histories: SequenceBatch) -> Callable[[SequenceBatch], Float[Tensor, "B L D"]]:
+        """Gives item vectors of some of the events of pasts."""
+        if not (self.training or torch.is_grad_enabled()):
+            return lambda events: self.candidate_vectors(as_candidates(events))
         hashes, place = torch.unique(histories.item_hash, return_inverse=True)
         dense = torch.zeros_like(hashes).scatter_(0, place.flatten(), histories.item.flatten())
         vectors = vectors_by_hash(self.item_encoder, self.items, dense, hashes)
-        of = {name: histories.view(one.view).last(one.length) for name, one in self.config.aggregators.items()}
-        return {
-            name: Behaviour(events, self._embedded(events, vectors[torch.searchsorted(hashes, events.item_hash)]))
-            for name, events in of.items()
-        }
+        return lambda events: vectors[torch.searchsorted(hashes, events.item_hash)]
 
     def features(self, name: str, behaviour: Behaviour) -> Float[Tensor, "B L D"]:
         """What an aggregator makes of each event, before it is summed."""
