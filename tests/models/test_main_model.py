@@ -148,7 +148,7 @@ def test_training_computes_what_serving_answers(model):
         known, item=known.item.masked_fill(place, 1), item_hash=torch.where(place, stranger, known.item_hash)
     )
     served = [answer(model, past, request(), candidates()) for past in (known, strange)]
-    assert not torch.allclose(*served)
+    assert not torch.allclose(served[0], served[1])
     model.train()
     for past, expected in zip((known, strange), served, strict=True):
         trained = torch.stack(list(model.predict(model.encode(past), request(), candidates()).values()))

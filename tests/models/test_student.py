@@ -78,6 +78,9 @@ def test_what_was_not_observed_and_what_was_never_seen_are_told_from_what_was():
         features = alike | {name: Column(values, observed)}
         scores = predicted(model, Candidates(same.item, same.item_hash, same.mask, features))
         assert scores[0, 0] != scores[0, 1], name
+    features = alike | {"kind": Column(torch.tensor([[99, 2**63 - 1]]), torch.ones(1, 2, dtype=torch.bool))}
+    scores = predicted(model, Candidates(same.item, same.item_hash, same.mask, features))
+    assert scores[0, 0] == scores[0, 1]
 
 
 def test_a_missing_feature_is_named():

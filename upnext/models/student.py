@@ -9,6 +9,7 @@ Shape letters: B requests or sets, N candidates, F features, D width, V values o
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -25,9 +26,11 @@ from upnext.base.views import ALL
 from upnext.features.aggregates import Aggregate
 from upnext.features.quantiles import quantiles_of
 from upnext.models.trees import told_apart
-from upnext.nn.quantiles import QuantileNumbers, powers
+from upnext.nn.quantiles import QuantileNumbers, powers, stacked
 
 __all__ = ["LayersConfig", "LinearConfig", "Student", "StudentConfig", "StudentInputs", "TowersConfig", "inputs_of"]
+
+_LARGEST = torch.iinfo(torch.int64).max
 
 _Widths = list[Annotated[int, Field(ge=1, le=65_536)]]
 
@@ -223,16 +226,24 @@ class Student(nn.Module):
         for name in self.reads:
             if name not in features:
                 raise BadBatch(f"the student reads the feature {name!r}; the candidates have {sorted(features)}")
-        ranks, codes = torch.zeros(*shape, 0), [torch.zeros(*shape, 0, dtype=torch.int64)]
+        ranks, codes = torch.zeros(*shape, 0), torch.zeros(*shape, 0, dtype=torch.int64)
         if self.inputs.numbers:
             found = self.numbers.ranks(features, shape)
             ranks = torch.where(found.observed, found.values, -1.0).t().reshape(*shape, -1)
-        for slot, name in zip(self.values, self.inputs.categories, strict=True):
-            values, column = self.get_buffer(slot), features[name]
-            place = torch.searchsorted(values, column.values.contiguous()).clamp(max=max(len(values) - 1, 0))
-            is_known = column.observed & (values[place] == column.values) if len(values) else column.observed & False
-            codes.append(torch.where(is_known, place + 1, 0).expand(*shape)[..., None])
-        return ranks, torch.cat(codes, dim=-1)
+        if self.inputs.categories:
+            read, sizes = [features[name] for name in self.inputs.categories], list(self.inputs.categories.values())
+            values = stacked([column.values.long() for column in read], shape)
+            place = torch.searchsorted(self._known_values, values)
+            is_known = stacked([column.observed for column in read], shape) & (place < torch.tensor(sizes)[:, None])
+            is_known &= self._known_values.gather(1, place) == values
+            codes = torch.where(is_known, place + 1, 0).t().reshape(*shape, -1)
+        return ranks, codes
+
+    @cached_property
+    def _known_values(self) -> Int[Tensor, "G most"]:
+        """The values of categories that are told apart, rising; then the largest number, so that each is found."""
+        known = [torch.cat([self.get_buffer(slot), torch.tensor([_LARGEST])]) for slot in self.values]
+        return nn.utils.rnn.pad_sequence(known, batch_first=True, padding_value=_LARGEST)
 
     def forward(self, ranks: Float[Tensor, "B N F"], codes: Int[Tensor, "B N G"]) -> Float[Tensor, "B N"]:
         """Raw scores of candidates, from what `digest` gives."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from upnext.base.batches import Column
 
-__all__ = ["QuantileNumbers", "powers"]
+__all__ = ["QuantileNumbers", "powers", "stacked"]
 
 
 class QuantileNumbers(nn.Module):
@@ -52,13 +52,13 @@ class QuantileNumbers(nn.Module):
         # Numbers of one type are put together before they are made wide: it takes half as many calls.
         kinds = {column.values.dtype for column in read}
         alike = [column.values if len(kinds) == 1 else column.values.double() for column in read]
-        values = _stacked(alike, shape).to(torch.float64)
-        observed = _stacked([column.observed for column in read], shape) & ~values.isnan()
+        values = stacked(alike, shape).to(torch.float64)
+        observed = stacked([column.observed for column in read], shape) & ~values.isnan()
         passed = torch.searchsorted(self.edges, values)
         return Column(passed.to(torch.float32) / (2 * (self.bounds.shape[1] + 1)), observed)
 
 
-def _stacked(columns: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+def stacked(columns: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
     """(F, n): one below the other, spread out where a column says the same of many things."""
     whole = torch.Size(shape)
     return torch.stack([one if one.shape == whole else one.expand(whole) for one in columns]).flatten(1)
