@@ -3,9 +3,9 @@
     python benchmarks/rank_latency.py --folder runs/rank_latency
 
 A simulated service is published with ARGUS as the retriever, and with three rankers: ARGUS, boosted trees over twenty
-aggregates, and a student of these trees over the same; all are trained briefly, for what they know costs no time. Then
-one page after the other is asked for in the server's own process, without HTTP, each of another user, and events are
-posted in between. Rows go to docs/results/rank_latency.json.
+aggregates, and a student of these trees over the same, as it is and compiled; all are trained briefly, for what they
+know costs no time. Then one page after the other is asked for in the server's own process, without HTTP, each of
+another user, and events are posted in between. Rows go to docs/results/rank_latency.json.
 """
 
 import argparse
@@ -37,6 +37,7 @@ from upnext.serving.service import Service, ServiceSettings
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "rank_latency.json"
 PERCENTILES = (50, 90, 99)
 PACKAGES = ("torch", "lightgbm")
+COMPILED = ", compiled"
 WARM_UP = 50
 """Pages that do not count."""
 
@@ -152,13 +153,15 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     load_before, rows = os.getloadavg()[0], list[dict[str, Any]]()
-    for ranker in ("argus", "trees", "student"):
+    for name in ("argus", "trees", "student", f"student{COMPILED}"):
+        ranker = name.removesuffix(COMPILED)
         for candidates in arguments.candidates:
             project = made(arguments, ranker, candidates)
-            rows += as_rows(arguments, load_before, ranker, *measured(arguments, project, candidates))
+            found = measured(arguments, project, candidates, is_compiled=name != ranker)
+            rows += as_rows(arguments, load_before, name, *found)
     arguments.results.write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
-        print(f"{row['model']:7} {row['variant']:50} {row['metric']:10} {row['value']:g}")
+        print(f"{row['model']:17} {row['variant']:50} {row['metric']:10} {row['value']:g}")
 
 
 def as_rows(
@@ -205,11 +208,16 @@ def made(arguments: argparse.Namespace, ranker: str, candidates: int) -> Project
     return project
 
 
-def measured(arguments: argparse.Namespace, project: Project, candidates: int) -> tuple[str, dict[str, float]]:
+def measured(
+    arguments: argparse.Namespace, project: Project, candidates: int, *, is_compiled: bool
+) -> tuple[str, dict[str, float]]:
     """What was ranked, and the milliseconds of pages."""
     release = Workspace(project.workspace).current("release", "release").folder
+    settings = ServiceSettings(
+        threads=arguments.threads, compiled=project.workspace / "compiled" if is_compiled else None
+    )
     with tempfile.TemporaryDirectory() as live:
-        service = Service(release, Path(live), ServiceSettings(threads=arguments.threads))
+        service = Service(release, Path(live), settings)
         try:
             took, cpu_s = asyncio.run(_ask(service, arguments))
         finally:

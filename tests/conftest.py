@@ -1,6 +1,7 @@
 """What all tests share: shapes checked at run time, and how a test that needs something outside asks for it."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,15 @@ def data_folder() -> Path:
     if not folder.is_dir():
         skip_or_fail(f"there is no data folder {folder}; set UPNEXT_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def compiler() -> str:
+    """The C++ compiler that students are compiled with."""
+    found = shutil.which(os.environ.get("CXX", "g++"))
+    if found is None:
+        skip_or_fail("there is no C++ compiler; install g++")
+    return str(found)
 
 
 # Small releases, made once through the real stages. What they import comes after the hook above.

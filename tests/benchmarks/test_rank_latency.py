@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_each_ranker_has_its_milliseconds(tmp_path):
+def test_each_ranker_has_its_milliseconds(tmp_path, compiler):
     out = tmp_path / "rows.json"
     sizes = {"users": 100, "items": 200, "events": 4000, "trees": 3, "pages": 4, "candidates": 30}
     given = [part for name, size in sizes.items() for part in (f"--{name}", str(size))]
@@ -22,8 +22,9 @@ def test_each_ranker_has_its_milliseconds(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     rows = {(row["model"], row["metric"]): row for row in json.loads(out.read_text())}
-    assert {model for model, _ in rows} == {"argus", "trees", "student"}
-    for model in ("argus", "trees", "student"):
+    models = {"argus", "trees", "student", "student, compiled"}
+    assert {model for model, _ in rows} == models
+    for model in models:
         values = [rows[model, f"p{percent}_ms"]["value"] for percent in (50, 90, 99)]
         assert 0 < values[0] <= values[1] <= values[2]
         assert rows[model, "p50_ms"]["variant"].startswith("30 candidates a row")

@@ -1,5 +1,6 @@
 """Distillation through the stages: learning-to-rank files alone, and a log whose ranker teaches who serves."""
 
+import asyncio
 import io
 import json
 from itertools import pairwise
@@ -30,7 +31,9 @@ from upnext.pipeline.logged import logged_of, said_of
 from upnext.pipeline.told import readers_among
 from upnext.serving.choose import Choice, choose
 from upnext.serving.histories import Histories
+from upnext.serving.recommend import Query
 from upnext.serving.release import Release
+from upnext.serving.service import Service, ServiceSettings
 
 SEARCH = """
 workspace = "{folder}/work"
@@ -286,6 +289,26 @@ def test_what_is_served_is_what_was_evaluated(taught, ranker, tmp_path):
         online = dict(zip(found.items, found.scores, strict=True))
         np.testing.assert_allclose([online[item] for item in items], offline[place], atol=1e-5)
     release.histories.close()
+
+
+def test_a_compiled_student_makes_the_same_pages(taught, tmp_path, compiler):
+    release = taught.opened().current("release", "release").folder
+    query = Query("u1", 10**12, 5)
+    pages, networks = [], []
+    for cache in (None, tmp_path / "compiled"):
+        service = Service(release, tmp_path / f"live-{cache is None}", ServiceSettings(compiled=cache))
+        try:
+            pages.append(asyncio.run(service.recommend(query))[0])
+            assert isinstance(service.release.ranker, Student)
+            networks.append(service.release.ranker.network)
+        finally:
+            service.close()
+    plain, compiled = pages
+    assert networks[0] is None
+    assert networks[1] is not None
+    assert plain.fallback_reason is compiled.fallback_reason is None
+    assert [row.items for row in compiled.rows] == [row.items for row in plain.rows]
+    assert len(list((tmp_path / "compiled").glob("*.pt2"))) == 1
 
 
 def test_a_student_of_a_file_of_scores_asks_no_model_of_that_name(taught, tmp_path):

@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
 from tests.fitting.planted import planted
-from upnext.base.batches import Candidates, Column, ItemTable, Request, State
+from upnext.base.batches import Candidates, Column, FlatColumn, ItemTable, Request, State
 from upnext.base.errors import BadBatch, BadConfig
 from upnext.base.protocols import Link, Ranker
 from upnext.models.build import load_any, save_any
@@ -104,3 +105,18 @@ def test_what_does_not_fit_the_examples_is_refused():
     with pytest.raises(BadConfig, match="two towers need features of the request and features of candidates"):
         of(TowersConfig())
     assert of(LinearConfig(ignore=["noise"])).numbers == ["signal", "hour"]
+
+
+def test_each_category_is_looked_up_among_its_own_values():
+    values = {"few": np.array([3, 7, 7]), "many": np.array([9, 5, 1]), "none": np.array([4, 4, 4])}
+    seen = {"few": [True] * 3, "many": [True] * 3, "none": [False] * 3}
+    features = {name: FlatColumn(of, np.array(seen[name])) for name, of in values.items()}
+    inputs = inputs_of(LinearConfig(), features, [], [], "like", Link.SIGMOID)
+    model = Student.fresh(LinearConfig(), inputs, features, 0.0)
+    asked = {
+        "few": Column(torch.tensor([7, 3, 5, 9]), torch.tensor([True, True, True, False])),
+        "many": Column(torch.tensor([1, 9, 7, 5]), torch.tensor([True, True, True, True])),
+        "none": Column(torch.tensor([4, 4, 0, 2**63 - 1]), torch.tensor([True, True, True, True])),
+    }
+    _, codes = model.digest(asked, (4,))
+    assert codes.tolist() == [[2, 1, 0], [1, 3, 0], [0, 0, 0], [0, 2, 0]]

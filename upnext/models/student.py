@@ -7,7 +7,7 @@
 Shape letters: B requests or sets, N candidates, F features, D width, V values of a category.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -29,8 +29,6 @@ from upnext.models.trees import told_apart
 from upnext.nn.quantiles import QuantileNumbers, powers, stacked
 
 __all__ = ["LayersConfig", "LinearConfig", "Student", "StudentConfig", "StudentInputs", "TowersConfig", "inputs_of"]
-
-_LARGEST = torch.iinfo(torch.int64).max
 
 _Widths = list[Annotated[int, Field(ge=1, le=65_536)]]
 
@@ -131,6 +129,8 @@ class Student(nn.Module):
     def __init__(self, config: StudentConfig, inputs: StudentInputs, known: _Known) -> None:
         super().__init__()
         self.config, self.inputs = config, inputs
+        self.network: Callable[[Tensor, Tensor], Tensor] | None = None
+        """Answers in place of `forward` where somebody is served: the same, compiled."""
         self.numbers = QuantileNumbers(inputs.numbers, known.bounds)
         self.values: list[str] = [f"values_{number}" for number in range(len(inputs.categories))]
         for slot, name in zip(self.values, inputs.categories, strict=True):
@@ -216,7 +216,8 @@ class Student(nn.Module):
 
         Raises:   BadBatch: the candidates lack a feature.
         """
-        return {self.inputs.component: self(*self.digest(candidates.features, candidates.item.shape))}
+        network = self.network or self
+        return {self.inputs.component: network(*self.digest(candidates.features, candidates.item.shape))}
 
     def digest(self, features: Mapping[str, Column], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         """What it reads of things of some shape (…,): ranks of numbers (…, F) and codes of categories (…, G).
@@ -242,8 +243,11 @@ class Student(nn.Module):
     @cached_property
     def _known_values(self) -> Int[Tensor, "G most"]:
         """The values of categories that are told apart, rising; then the largest number, so that each is found."""
-        known = [torch.cat([self.get_buffer(slot), torch.tensor([_LARGEST])]) for slot in self.values]
-        return nn.utils.rnn.pad_sequence(known, batch_first=True, padding_value=_LARGEST)
+        known = [self.get_buffer(slot) for slot in self.values]
+        table = torch.full((len(known), 1 + max(map(len, known))), torch.iinfo(torch.int64).max)
+        for row, values in zip(table, known, strict=True):
+            row[: len(values)] = values
+        return table
 
     def forward(self, ranks: Float[Tensor, "B N F"], codes: Int[Tensor, "B N G"]) -> Float[Tensor, "B N"]:
         """Raw scores of candidates, from what `digest` gives."""

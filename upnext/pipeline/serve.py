@@ -28,6 +28,9 @@ class ServeConfig(Config):
     """0 takes any free port."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads of one model call."""
+    compile: bool = False
+    """Compile the network of a student that ranks, once per release: this takes seconds and a C++ compiler, and is kept
+    in the workspace's folder `compiled`. It answers only if it answers as the network does; else that goes on."""
     budget_ms: Annotated[int, Field(ge=1)] = 2000
     """A page that is not ready after so many milliseconds is answered with what is popular."""
     release: str | None = None
@@ -58,7 +61,8 @@ def run(config: ServeConfig, workspace: Workspace, announce: Callable[[str], Non
             source = PulledReleases(workspace, Provider(config.release), admitted, config.keep_releases)
             _begin(workspace, source, config.release)
         release = workspace.current("release", "release", verify=False)  # loading it verifies it
-        settings = ServiceSettings(config.threads, config.budget_ms, token_of(config.admin_token_env))
+        compiled = workspace.root / "compiled" if config.compile else None
+        settings = ServiceSettings(config.threads, config.budget_ms, token_of(config.admin_token_env), compiled)
         service = Service(release.folder, workspace.root / "live", settings)
         if config.follow:
             service.follow(source, config.check_every / 1000)

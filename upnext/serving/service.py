@@ -18,9 +18,11 @@ from typing import TypeVar
 
 import torch
 
+from upnext.models.student import Student
 from upnext.serving.batching import BatchingThread
 from upnext.serving.changes import Change
 from upnext.serving.choose import Choice, Chosen
+from upnext.serving.compiled import compile_network
 from upnext.serving.following import Follower, Source
 from upnext.serving.histories import Histories, LiveEvent, Told
 from upnext.serving.intake import Intake
@@ -46,6 +48,8 @@ class ServiceSettings:
     """A page that is not ready by then is answered with what is popular."""
     admin_token: str | None = None
     """What a request has to know to change the catalogue; None lets nobody."""
+    compiled: Path | None = None
+    """Where compiled students are kept; None: they answer as they are."""
 
 
 class Service:
@@ -59,7 +63,7 @@ class Service:
     def __init__(self, release_folder: Path, live_folder: Path, settings: ServiceSettings | None = None) -> None:
         self.settings = settings or ServiceSettings()
         torch.set_num_threads(self.settings.threads)
-        release = Release.load(release_folder)
+        release = self._loaded(release_folder)
         self._live = LmdbStore(live_folder)
         self.running = Running(release, self._live)
         self.running.catch_up()
@@ -149,7 +153,7 @@ class Service:
         Raises:   BadArtifact, or whatever a broken release brings about: then the old one goes on.
         """
         with _without_collections():
-            release = Release.load(release_folder)
+            release = self._loaded(release_folder)
             try:
                 new = Running(release, self._live)
                 self._told = (self.running, new)
@@ -172,6 +176,14 @@ class Service:
         self._inference.close()
         self._live.close()
         self.release.histories.close()
+
+    def _loaded(self, folder: Path) -> Release:
+        release, cache = Release.load(folder), self.settings.compiled
+        if cache is not None and isinstance(release.ranker, Student):
+            compile_network(release.ranker, folder / "models" / str(release.settings.ranker), cache)
+        elif cache is not None:
+            _LOG.warning("nothing is compiled: %s is ranked by no student over features", release.name)
+        return release
 
     def _tell(self, events: list[Told]) -> None:
         for running in self._told:

@@ -5,6 +5,7 @@ from typing import Any
 from litestar import get
 
 from upnext.base.ids import FIRST
+from upnext.models.student import Student
 from upnext.serving.histories import LiveEvent
 from upnext.serving.routes.asked import AnyRequest, service_of
 from upnext.serving.running import Running
@@ -30,6 +31,7 @@ async def describe(request: AnyRequest) -> dict[str, Any]:
         "title": release.settings.title,
         "release": release.name,
         "refused": service.refused,
+        "compiled": isinstance(release.ranker, Student) and release.ranker.network is not None,
         "actions": _actions(running),
         "num_items": len(release.catalogue) - FIRST,
         "num_users": len(release.users.ids),
