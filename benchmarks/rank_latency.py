@@ -5,18 +5,22 @@
 A simulated service is published with ARGUS as the retriever, and with three rankers: ARGUS, boosted trees over twenty
 aggregates, and a student of these trees over the same, as it is and compiled; all are trained briefly, for what they
 know costs no time. Then one page after the other is asked for in the server's own process, without HTTP, each of
-another user, and events are posted in between. Rows go to docs/results/rank_latency.json.
+another user, and events are posted in between; rankers take turns, so that a slow moment of the machine is everybody's.
+Rows go to docs/results/rank_latency.json.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
+import shutil
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,6 @@ import numpy as np
 from record import commit, machine
 from rich.console import Console
 
-from upnext.base.artifacts import Workspace
 from upnext.base.ids import FIRST
 from upnext.commands.project import Project, load_project
 from upnext.commands.run import run_stages
@@ -38,6 +41,7 @@ RESULTS = Path(__file__).parent.parent / "docs" / "results" / "rank_latency.json
 PERCENTILES = (50, 90, 99)
 PACKAGES = ("torch", "lightgbm")
 COMPILED = ", compiled"
+RANKERS = ("argus", "trees", "student", f"student{COMPILED}")
 WARM_UP = 50
 """Pages that do not count."""
 
@@ -153,12 +157,9 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     load_before, rows = os.getloadavg()[0], list[dict[str, Any]]()
-    for name in ("argus", "trees", "student", f"student{COMPILED}"):
-        ranker = name.removesuffix(COMPILED)
-        for candidates in arguments.candidates:
-            project = made(arguments, ranker, candidates)
-            found = measured(arguments, project, candidates, is_compiled=name != ranker)
-            rows += as_rows(arguments, load_before, name, *found)
+    for candidates in arguments.candidates:
+        for name, (variant, found) in measured(arguments, candidates).items():
+            rows += as_rows(arguments, load_before, name, variant, found)
     arguments.results.write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
         print(f"{row['model']:17} {row['variant']:50} {row['metric']:10} {row['value']:g}")
@@ -175,8 +176,9 @@ def as_rows(
         "benchmark": "rank_latency",
         "dataset": f"simulated, {arguments.items:,} items, {arguments.events:,} events",
         "protocol": (
-            f"one page after the other, each of another user, an event posted before each; {arguments.k} items in each"
-            f" row; inside the server, without HTTP; the machine's load was {load_before:.1f} before"
+            "rankers in turn, one page after the other, each of another user, an event posted before each;"
+            f" {arguments.k} items in each row; inside the server, without HTTP; the machine's load was"
+            f" {load_before:.1f} before"
         ),
         "model": ranker,
         "settings": settings,
@@ -208,46 +210,50 @@ def made(arguments: argparse.Namespace, ranker: str, candidates: int) -> Project
     return project
 
 
-def measured(
-    arguments: argparse.Namespace, project: Project, candidates: int, *, is_compiled: bool
-) -> tuple[str, dict[str, float]]:
-    """What was ranked, and the milliseconds of pages."""
-    release = Workspace(project.workspace).current("release", "release").folder
-    settings = ServiceSettings(
-        threads=arguments.threads, compiled=project.workspace / "compiled" if is_compiled else None
-    )
-    with tempfile.TemporaryDirectory() as live:
-        service = Service(release, Path(live), settings)
-        try:
-            took, cpu_s = asyncio.run(_ask(service, arguments))
-        finally:
-            service.close()
-        _, parts = service.histories.assortment.rows
-        wanted = num_candidates(service.release.settings, arguments.k)
-        ranked = sum(min(wanted, len(part)) for part in parts.sets)
-    found = {f"p{percentile}_ms": float(np.percentile(took, percentile)) for percentile in PERCENTILES}
-    variant = f"{candidates} candidates a row, {len(parts.sets)} rows: {ranked:,} in all"
-    return variant, found | {"cpu_ms": 1000 * cpu_s / len(took)}
+def measured(arguments: argparse.Namespace, candidates: int) -> dict[str, tuple[str, dict[str, float]]]:
+    """By ranker, what was ranked, and the milliseconds of pages."""
+    services, found = dict[str, Service](), dict[str, tuple[str, dict[str, float]]]()
+    with contextlib.ExitStack() as stack:
+        for name in RANKERS:
+            ranker = name.removesuffix(COMPILED)
+            project = made(arguments, ranker, candidates)
+            release = project.opened().current("release", "release").folder
+            if name != ranker:  # a store is opened once
+                release = Path(shutil.copytree(release, stack.enter_context(_folder()) / release.name))
+            cache = project.workspace / "compiled" if name != ranker else None
+            settings = ServiceSettings(threads=arguments.threads, compiled=cache)
+            services[name] = Service(release, stack.enter_context(_folder()), settings)
+            stack.callback(services[name].close)
+        for name, took in asyncio.run(_ask(services, arguments)).items():
+            _, parts = services[name].histories.assortment.rows
+            wanted = num_candidates(services[name].release.settings, arguments.k)
+            ranked = sum(min(wanted, len(part)) for part in parts.sets)
+            variant = f"{candidates} candidates a row, {len(parts.sets)} rows: {ranked:,} in all"
+            found[name] = variant, {f"p{of}_ms": float(np.percentile(took, of)) for of in PERCENTILES}
+    return found
 
 
-async def _ask(service: Service, arguments: argparse.Namespace) -> tuple[list[float], float]:
-    """The milliseconds of each page after those that warm up, and seconds of a processor for all of these."""
-    generator = np.random.default_rng(0)
-    users, items = service.release.users.ids, service.release.catalogue.vocabulary.ids
-    took = []
-    cpu_s = 0.0
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+async def _ask(services: Mapping[str, Service], arguments: argparse.Namespace) -> dict[str, list[float]]:
+    """The milliseconds of each page after those that warm up, by ranker."""
+    generator, took = np.random.default_rng(0), {name: list[float]() for name in services}
+    (first, *_) = services.values()
+    users, items = first.release.users.ids, first.release.catalogue.vocabulary.ids
     for number in range(arguments.pages + WARM_UP):
-        if number == WARM_UP:
-            cpu_s -= time.process_time()
-        user = users[int(generator.integers(len(users)))]
+        poster, asker = (users[int(generator.integers(len(users)))] for _ in range(2))
         item = items[int(generator.integers(len(items) - FIRST))]
         now = time.time_ns() // 1_000_000
-        await service.accept([LiveEvent(user, item, now, f"e{number}", context={"surface": "home"})])
-        query = Query(users[int(generator.integers(len(users)))], now + 1, arguments.k, {"surface": "home"})
-        page, latency_ms = await service.recommend(query)
-        assert page.fallback_reason is None
-        took.append(latency_ms)
-    return took[WARM_UP:], cpu_s + time.process_time()
+        for name, service in services.items():
+            await service.accept([LiveEvent(poster, item, now, f"e{number}", context={"surface": "home"})])
+            page, latency_ms = await service.recommend(Query(asker, now + 1, arguments.k, {"surface": "home"}))
+            assert page.fallback_reason is None
+            took[name].append(latency_ms)
+    return {name: of[WARM_UP:] for name, of in took.items()}
 
 
 if __name__ == "__main__":
