@@ -14,9 +14,9 @@ that was given something and the same without it. With `--models` the others are
 rows stay. With `--part validation` nothing is written: this is how settings are chosen. What is up to date is found, so
 that a run that was killed goes on where it stopped.
 
-`--latency` trains nothing: it asks the models of the first seed in turn about 500 candidates of one request after the
-other, on one thread. What is told of candidates (counts, what other models say) is there already; the past is encoded
-each time.
+`--latency` keeps no other figures: it trains the models of the first seed if need be, and asks them in turn about 500
+candidates of one request after the other, on one thread; run it again where it had to train. What is told of candidates
+(counts, what other models say) is there already; the past is encoded each time.
 """
 
 import argparse

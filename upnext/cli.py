@@ -292,7 +292,7 @@ def score(
     ] = None,
     vectors: Annotated[bool, typer.Option("--vectors", help="also the vectors of user and item")] = False,
     threads: Threads = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write what the release says of every row of a table, from what was known just before the row's time.
 

@@ -1,16 +1,17 @@
 """Distillation through the stages: learning-to-rank files alone, and a log whose ranker teaches who serves."""
 
-import asyncio
 import io
 import json
 from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from rich.console import Console
 
 from tests.end_to_end.test_tiny_project import succeed, upnext
+from tests.repository.test_commands import running
 from tests.serving.projects import TINY
 from upnext.base.batches import NO_ITEMS
 from upnext.base.example_sets import ExampleSets
@@ -31,9 +32,7 @@ from upnext.pipeline.logged import logged_of, said_of
 from upnext.pipeline.told import readers_among
 from upnext.serving.choose import Choice, choose
 from upnext.serving.histories import Histories
-from upnext.serving.recommend import Query
 from upnext.serving.release import Release
-from upnext.serving.service import Service, ServiceSettings
 
 SEARCH = """
 workspace = "{folder}/work"
@@ -291,24 +290,17 @@ def test_what_is_served_is_what_was_evaluated(taught, ranker, tmp_path):
     release.histories.close()
 
 
-def test_a_compiled_student_makes_the_same_pages(taught, tmp_path, compiler):
-    release = taught.opened().current("release", "release").folder
-    query = Query("u1", 10**12, 5)
-    pages, networks = [], []
-    for cache in (None, tmp_path / "compiled"):
-        service = Service(release, tmp_path / f"live-{cache is None}", ServiceSettings(compiled=cache))
-        try:
-            pages.append(asyncio.run(service.recommend(query))[0])
-            assert isinstance(service.release.ranker, Student)
-            networks.append(service.release.ranker.network)
-        finally:
-            service.close()
-    plain, compiled = pages
-    assert networks[0] is None
-    assert networks[1] is not None
-    assert plain.fallback_reason is compiled.fallback_reason is None
-    assert [row.items for row in compiled.rows] == [row.items for row in plain.rows]
-    assert len(list((tmp_path / "compiled").glob("*.pt2"))) == 1
+def test_a_compiled_student_makes_the_same_pages(taught, compiler):
+    pages = []
+    for is_compiled in (False, True):
+        setting = f"serve.compile={str(is_compiled).lower()}"
+        with running("serve", taught.workspace, "--set", "serve.port=0", "--set", setting) as address:
+            assert httpx.get(f"{address}v1/service", trust_env=False).json()["compiled"] is is_compiled
+            page = httpx.get(f"{address}v1/recommendations?user_id=u1", trust_env=False).json()
+        assert not page["fallback"]
+        pages.append([[item["item_id"] for item in row["items"]] for row in page["rows"]])
+    assert pages[0] == pages[1]
+    assert len(list((taught.workspace / "compiled").glob("*.pt2"))) == 1
 
 
 def test_a_student_of_a_file_of_scores_asks_no_model_of_that_name(taught, tmp_path):

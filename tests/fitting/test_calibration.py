@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fitting.planted import planted
 from tests.fitting.test_distillation import SHAPES, config
 from tests.reference import calibration as reference
-from upnext.base.batches import ItemTable
+from upnext.base.batches import NO_ITEMS
 from upnext.evaluation.distilled import set_figures
 from upnext.fitting.calibration import scale_and_shift
 from upnext.fitting.distillation import OverFeatures, fit_student, scores_of
@@ -81,7 +80,7 @@ def test_a_student_of_the_order_has_the_right_level_afterwards(shape, tmp_path):
     a, b = scale_and_shift(plain[place], asked.is_positive)
     assert found[1]["log_loss"] == pytest.approx(log_loss(1 / (1 + np.exp(-a * plain[place] - b)), asked.label).mean())
     save_any(after, tmp_path / "saved")
-    loaded = load_any(tmp_path / "saved", ItemTable(torch.zeros(0), torch.zeros(0)))
+    loaded = load_any(tmp_path / "saved", NO_ITEMS)
     assert isinstance(loaded, OverFeatures)
     np.testing.assert_array_equal(scores_of(loaded, sets), right)
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.fitting.planted import planted
-from upnext.base.batches import Candidates, Column, FlatColumn, ItemTable, Request, State
+from upnext.base.batches import NO_ITEMS, Candidates, Column, FlatColumn, Request, State
 from upnext.base.errors import BadBatch, BadConfig
 from upnext.base.protocols import Link, Ranker
 from upnext.models.build import load_any, save_any
@@ -63,7 +63,7 @@ def test_it_is_a_ranker_and_no_candidate_sees_another(config):
 def test_what_is_saved_answers_alike(config, tmp_path):
     model, candidates = fresh(config), asked()
     save_any(model, tmp_path)
-    loaded = load_any(tmp_path, ItemTable(torch.zeros(0), torch.zeros(0)))
+    loaded = load_any(tmp_path, NO_ITEMS)
     assert isinstance(loaded, Student)
     assert loaded.inputs == model.inputs
     torch.testing.assert_close(predicted(loaded, candidates), predicted(model, candidates))

@@ -1,16 +1,17 @@
-"""What commands that run a model share: the release with the events posted since, and threads."""
+"""What commands that run a model share: the release with the events posted since, threads, and where to write."""
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from upnext.base.artifacts import Workspace
+from upnext.base.errors import BadConfig
 from upnext.serving.histories import Histories
 from upnext.serving.recommend import follow_stream
 from upnext.serving.release import Release
 from upnext.store.embedded import LmdbStore
 
-__all__ = ["open_release", "use_threads"]
+__all__ = ["check_folder", "open_release", "use_threads"]
 
 
 @contextlib.contextmanager
@@ -27,6 +28,15 @@ def open_release(folder: Path) -> Iterator[tuple[Release, Histories]]:
         release.histories.close()
         if live is not None:
             live.close()
+
+
+def check_folder(out: Path) -> None:
+    """Check, before anything is worked out, that a file can be written to its place.
+
+    Raises:   BadConfig: its folder is not there.
+    """
+    if not out.parent.is_dir():
+        raise BadConfig(f"--out {out}: there is no folder {out.parent}; make it, or name another")
 
 
 def use_threads(threads: int | None) -> None:

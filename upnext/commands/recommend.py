@@ -19,7 +19,7 @@ from upnext.base.errors import BadConfig, BadRequest
 from upnext.base.files import replacing
 from upnext.base.ids import PADDING
 from upnext.base.schema import ITEM_ID, USER_ID
-from upnext.commands.opened import open_release, use_threads
+from upnext.commands.opened import check_folder, open_release, use_threads
 from upnext.serving.assortment import Assortment
 from upnext.serving.everyone import Block, recommend_everyone
 from upnext.serving.histories import Histories
@@ -82,8 +82,7 @@ def recommend_all(
     """Write the row "For you" of every user into a Parquet file, and say how long it took."""
     if out.suffix != ".parquet":
         raise BadConfig(f"--out {out}: the answers are written as Parquet; name a file that ends in .parquet")
-    if not out.parent.is_dir():
-        raise BadConfig(f"--out {out}: there is no folder {out.parent}; make it, or name another")
+    check_folder(out)
     use_threads(threads)
     with open_release(workspace) as (release, histories):
         start = time.perf_counter()

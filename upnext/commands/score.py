@@ -16,7 +16,7 @@ from rich.markup import escape
 from upnext.base.errors import BadConfig, BadData
 from upnext.base.files import replacing
 from upnext.base.schema import ITEM_ID, TIME_MS, USER_ID
-from upnext.commands.opened import open_release, use_threads
+from upnext.commands.opened import check_folder, open_release, use_threads
 from upnext.serving.release import Release
 from upnext.serving.score import Asked, Scorer
 
@@ -41,8 +41,7 @@ def score_table(
     """
     if out.suffix != ".parquet":
         raise BadConfig(f"--out {out}: the scores are written as Parquet; name a file that ends in .parquet")
-    if not out.parent.is_dir():
-        raise BadConfig(f"--out {out}: there is no folder {out.parent}; make it, or name another")
+    check_folder(out)
     use_threads(threads)
     start, num_rows = time.perf_counter(), 0
     with open_release(workspace) as (release, histories), _opened(table) as source:

@@ -11,7 +11,7 @@ from upnext.base.artifacts import Workspace
 from upnext.base.batches import NO_ITEMS
 from upnext.base.errors import BadConfig
 from upnext.base.files import replace_file
-from upnext.commands.opened import use_threads
+from upnext.commands.opened import check_folder, use_threads
 from upnext.events.sources.letor import feature_number, read_queries
 from upnext.fitting.distillation import OverFeatures, scores_of
 from upnext.models.build import load_any
@@ -27,8 +27,7 @@ def score_queries(
     Raises:   BadConfig: the model is no student of learning-to-rank files, or a place cannot be written to. BadData:
               the file of queries cannot be read.
     """
-    if not out.parent.is_dir():
-        raise BadConfig(f"--out {out}: there is no folder {out.parent}; make it, or name another")
+    check_folder(out)
     use_threads(threads)
     start = time.perf_counter()
     student = _student(Workspace.existing(workspace), model)

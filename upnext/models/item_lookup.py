@@ -54,5 +54,5 @@ def candidate_vectors(
 
 
 def as_candidates(events: SequenceBatch) -> Candidates:
-    """Events (B, L) as candidates are looked up: without gradients theirs are the vectors of a whole catalogue too."""
+    """Events (B, L) as what `candidate_vectors` looks up; padding is masked."""
     return Candidates(events.item, events.item_hash, events.item_hash != 0)

@@ -27,6 +27,7 @@ __all__ = ["compile_network"]
 _LOG = logging.getLogger(__name__)
 
 _LONGEST_S = 600
+_WHAT_TO_DO = "install a C++ compiler such as g++ if there is none, or leave serve.compile out"
 _KEPT = 3
 """Files of the cache, the latest."""
 _TOLERANCE = 1e-5
@@ -45,7 +46,7 @@ def compile_network(student: Student, model: Path, cache: Path) -> None:
             _made(model, file)
         student.network = _checked(torch._inductor.aoti_load_package(str(file)), student)
     except Exception as error:  # of compilers, linkers and loaders, which raise what they like
-        _LOG.warning("the student answers uncompiled: %s", error)
+        _LOG.warning("the student answers uncompiled: %s; %s", error, _WHAT_TO_DO)
         file.unlink(missing_ok=True)
         student.network = None
 
@@ -59,7 +60,7 @@ def _digest(model: Path) -> str:
 
 def _made(model: Path, file: Path) -> None:
     """Compile in another process: this one answers meanwhile."""
-    command = [sys.executable, "-m", __name__, str(model), str(file)]
+    command = [sys.executable, "-W", "ignore", "-m", __name__, str(model), str(file)]  # torch warns of its own past
     done = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_S)
     if done.returncode != 0:
         raise RuntimeError((done.stderr.strip().splitlines() or ["no reason given"])[-1])
@@ -94,7 +95,7 @@ def _questions(student: Student, shape: tuple[int, int]) -> tuple[Tensor, Tensor
     ranks = torch.where(torch.rand(ranks.shape, generator=generator) < 0.2, -1.0, ranks).movedim(0, -1)
     codes = [torch.randint(0, size + 1, shape, generator=generator) for size in sizes]
     nothing = torch.zeros(0, *shape, dtype=torch.int64)
-    return ranks, torch.cat([nothing, torch.stack(codes)] if codes else [nothing]).movedim(0, -1)
+    return ranks, torch.cat([nothing, *(of[None] for of in codes)]).movedim(0, -1)
 
 
 def _compile(model: Path, file: Path) -> None:

@@ -182,7 +182,8 @@ class Service:
         if cache is not None and isinstance(release.ranker, Student):
             compile_network(release.ranker, folder / "models" / str(release.settings.ranker), cache)
         elif cache is not None:
-            _LOG.warning("nothing is compiled: %s is ranked by no student over features", release.name)
+            why = "no student over features ranks; publish one, or leave serve.compile out"
+            _LOG.warning("nothing is compiled of %s: %s", release.name, why)
         return release
 
     def _tell(self, events: list[Told]) -> None:

@@ -65,7 +65,7 @@ def read_queries(path: Path, num_features: int) -> ExampleSets:
     _read(path, TEST, found)
     if not found.label:
         raise BadData(f"{path} holds no document; a line is LABEL qid:QUERY 1:VALUE 2:VALUE …")
-    return _sets_of(found, max(num_features, *found.number))
+    return _sets_of(found, max(num_features, max(found.number, default=0)))
 
 
 def _sets_of(found: "_Found", num_features: int, **more: Any) -> ExampleSets:
